@@ -1,0 +1,227 @@
+"""The steps at the bank: an intent is written and committed, the bank is called with no transaction open, and what
+it answered is applied.
+
+A kill between any two of the three leaves an open intent; `resume` repairs it by asking the bank by reference, and
+sends again only what the bank does not know, under the same key while that lives and a new one after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from attrs import evolve
+
+from deposit_token_sdk.checkout.door import Applied, Door
+from deposit_token_sdk.checkout.intents import installation_of, new_keys
+from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Verb
+from deposit_token_sdk.client import Client
+from deposit_token_sdk.errors import BankRefused, InvalidInput, NotOurs, PriceRefused
+from deposit_token_sdk.issuers.protocol import Capability
+from deposit_token_sdk.lifecycle import RefundStage, Stage, Status
+from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
+
+
+class Desk:
+    """Carries out intents at the banks and brings the answers to the door."""
+
+    def __init__(
+        self, door: Door, clients: dict[str, Client], now: Callable[[], datetime], proofs: frozenset[Proof]
+    ) -> None:
+        self._door = door
+        self._store = door.store
+        self._clients = clients
+        self._now = now
+        self._proofs = proofs
+
+    def client(self, issuer: str) -> Client:
+        """The client of this issuer. Raises InvalidInput (``unknown_issuer``)."""
+        try:
+            return self._clients[issuer]
+        except KeyError:
+            raise InvalidInput(
+                "unknown_issuer", f"This checkout has no client for {issuer!r}, only for {', '.join(self._clients)}."
+            ) from None
+
+    def attempt(self, reference: str) -> Attempt:
+        """The attempt as the store has it now. Raises InvalidInput (``unknown_reference``)."""
+        attempt = self._store.attempt(reference)
+        if attempt is None:
+            raise InvalidInput("unknown_reference", f"No attempt has the reference {reference!r}.")
+        return attempt
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def open(self, reference: str, intent: Intent) -> Attempt:
+        """Have the attempt quoted and invoiced. What the bank refuses ends the attempt, and is raised."""
+        attempt = self.attempt(reference)
+        client = self.client(attempt.issuer)
+        quote_key, invoice_key = intent.keys
+        try:
+            if attempt.quote is None:
+                quote = client.quote(
+                    NewQuote(
+                        reference, installation_of(reference), attempt.price, attempt.token, attempt.bearer, quote_key
+                    )
+                )
+                with self._store.begin() as tx:
+                    tx.save_quote(reference, quote)
+                attempt = evolve(attempt, quote=quote)
+            return self._opened(attempt, client.create_invoice(_new_invoice(attempt, invoice_key)))
+        except (BankRefused, PriceRefused, NotOurs) as refusal:
+            with self._store.begin() as tx:
+                tx.end_attempt(reference, f"refused:{refusal.reason}")
+                tx.answer_intent(Verb.START, reference, refusal.reason)
+            raise
+
+    def _opened(self, attempt: Attempt, invoice: Invoice) -> Attempt:
+        with self._store.begin() as tx:
+            tx.save_invoice(attempt.reference, invoice.id, invoice.pay_url, invoice.instructions)
+            tx.answer_intent(Verb.START, attempt.reference, "invoiced")
+        return self.attempt(attempt.reference)
+
+    # -- the other verbs -----------------------------------------------------------------------------------
+
+    def capture(self, attempt: Attempt, intent: Intent) -> Applied:
+        """Give the merchant's signed word for the whole of what is held."""
+        held = sum(seen.units for seen in attempt.history.observations if seen.stage is Stage.HELD)
+        return self._acted(
+            attempt,
+            intent,
+            lambda client, invoice: client.capture(invoice, held, intent.keys[0], intent.made_at),
+        )
+
+    def cancel(self, attempt: Attempt, intent: Intent) -> Applied:
+        """Ask the bank to end an unpaid invoice."""
+        return self._acted(attempt, intent, lambda client, invoice: client.cancel(invoice, intent.keys[0]))
+
+    def _acted(self, attempt: Attempt, intent: Intent, act: Callable[[Client, str], Invoice]) -> Applied:
+        client = self.client(attempt.issuer)
+        try:
+            invoice = act(client, attempt.invoice or "")
+        except BankRefused as refusal:
+            self._answer(intent, refusal.reason)
+            raise
+        applied = self._apply(client, invoice)
+        self._answer(intent, invoice.word)
+        return applied
+
+    def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent) -> Applied:
+        """Ask the bank to send money back; what it refuses frees the amount, and is raised."""
+        client = self.client(attempt.issuer)
+        asked = NewRefund(
+            refund.reference, installation_of(refund.reference), attempt.invoice or "", refund.units, intent.keys[0]
+        )
+        try:
+            client.refund(asked)
+        except BankRefused as refusal:
+            with self._store.begin() as tx:
+                tx.save_refund(refund.reference, RefundStage.FAILED, None)
+                tx.answer_intent(Verb.REFUND, refund.reference, refusal.reason)
+            raise
+        return self._apply(client, client.invoice(attempt.invoice or ""))
+
+    def _answer(self, intent: Intent, outcome: str) -> None:
+        with self._store.begin() as tx:
+            tx.answer_intent(intent.verb, intent.subject, outcome)
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    def ask(self, reference: str) -> Applied | None:
+        """Repair what is open and apply what the bank says now; None if the bank knows nothing to apply."""
+        with self._store.begin() as tx:
+            tx.lock_attempt(reference)
+            intents = tx.open_intents(reference)
+        for intent in intents:
+            self.resume(intent)
+        attempt = self.attempt(reference)
+        client = self.client(attempt.issuer)
+        invoice = client.find_invoice(reference) if attempt.invoice is None else client.invoice(attempt.invoice)
+        return None if invoice is None else self._apply(client, invoice)
+
+    def resume(self, intent: Intent) -> None:
+        """Finish an intent that has no answer, as the bank's own word on it requires."""
+        attempt = self.attempt(intent.attempt)
+        client = self.client(attempt.issuer)
+        if intent.verb is Verb.REFUND:
+            self._resume_refund(client, attempt, intent)
+            return
+        invoice = client.find_invoice(attempt.reference)
+        if intent.verb is Verb.START:
+            self._resume_start(client, attempt, invoice, intent)
+        elif invoice is None:
+            self._answer(intent, "unknown_invoice")
+        else:
+            self._resume_act(client, attempt, invoice, intent)
+
+    def _resume_start(self, client: Client, attempt: Attempt, invoice: Invoice | None, intent: Intent) -> None:
+        if invoice is not None and attempt.quote is not None:
+            self._opened(attempt, invoice)
+        elif attempt.ended is None:
+            self.open(attempt.reference, self._living(client, intent))
+        else:
+            self._answer(intent, "never_sent")
+
+    def _resume_act(self, client: Client, attempt: Attempt, invoice: Invoice, intent: Intent) -> None:
+        self._apply(client, invoice)
+        attempt = self.attempt(attempt.reference)
+        standing = attempt.standing
+        status = None if standing is None else standing.status
+        due = Status.AUTHORIZED if intent.verb is Verb.CAPTURE else Status.OPEN
+        if status is not due:
+            self._answer(intent, invoice.word)
+        elif intent.verb is Verb.CAPTURE:
+            self.capture(attempt, self._living(client, intent))
+        else:
+            self.cancel(attempt, self._living(client, intent))
+
+    def _resume_refund(self, client: Client, attempt: Attempt, intent: Intent) -> None:
+        found = client.find_refund(intent.subject)
+        if found is not None:
+            self._apply(client, client.invoice(found.invoice))
+            return
+        with self._store.begin() as tx:
+            tx.lock_attempt(attempt.reference)
+            refund = next(one for one in tx.refunds(attempt.reference) if one.reference == intent.subject)
+        self.refund(attempt, refund, self._living(client, intent))
+
+    def _living(self, client: Client, intent: Intent) -> Intent:
+        """The intent with keys that still protect: the bank has just said that it does not know of the old ones'."""
+        if self._now() - intent.made_at < timedelta(seconds=client.issuer.key_lifetime):
+            return intent
+        renewed = evolve(intent, keys=new_keys(len(intent.keys)), made_at=self._now())
+        with self._store.begin() as tx:
+            tx.renew_intent(renewed)
+        return renewed
+
+    def _apply(self, client: Client, invoice: Invoice) -> Applied:
+        report = client.report_invoice(invoice)
+        message = Inbox(
+            issuer=client.issuer.name,
+            key=f"poll:{report.reference}:{report.digest}",
+            digest=report.digest,
+            reference=report.reference,
+            received_at=self._now(),
+        )
+        return self._door.apply(report, client.issuer, message, self._proofs)
+
+    def can(self, issuer: str, capability: Capability) -> bool:
+        """Whether this issuer offers the capability."""
+        return capability in self.client(issuer).issuer.capabilities
+
+
+def _new_invoice(attempt: Attempt, key: str) -> NewInvoice:
+    quote = attempt.quote
+    if quote is None:
+        raise InvalidInput("no_quote", f"Attempt {attempt.reference} has no quote to invoice.")
+    return NewInvoice(
+        reference=attempt.reference,
+        installation=installation_of(attempt.reference),
+        quote_id=quote.id,
+        quote_digest=quote.digest,
+        token=quote.token,
+        due=quote.due,
+        capture=attempt.capture,
+        return_url=attempt.return_url,
+        key=key,
+    )

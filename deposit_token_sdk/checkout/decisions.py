@@ -1,0 +1,175 @@
+"""What follows for an order from what its bank has shown: pure, over values, the same for webhook, poll and answer.
+
+The rule it keeps: an order is fulfilled once, by the live attempt's accepted, settled and sufficient money. Any
+other money is for a person: it is put up for review, never dropped and never fulfilled twice.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from deposit_token_sdk.checkout.store import Attempt, RefundRecord
+from deposit_token_sdk.errors import NotAllowed, OrderChanged
+from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status
+from deposit_token_sdk.models import Refund
+
+PAID = "paid"
+EXPIRED = "expired"
+_REVIVABLE = (None, EXPIRED)
+
+
+@frozen
+class Doubt:
+    """Something a person must look at: a reason and the movement, refund or event it is about."""
+
+    reason: str
+    subject: str
+    detail: str
+
+
+@frozen
+class Plan:
+    """What is to be done in the transaction that applies a report. `hooks` are names, in calling order.
+
+    `fulfil`: this money pays the order. `late`: it would, but came after the quote's expiry: the shop decides.
+    """
+
+    fulfil: bool = False
+    late: bool = False
+    hooks: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    ended: str | None = None
+
+
+def after_report(attempt: Attempt, history: History, fulfilled_by: str | None, *, superseded: bool) -> Plan:
+    """What follows when `history` is all that is now known of the attempt, which is as it was before.
+
+    `fulfilled_by` is the reference that paid the order, `superseded` whether the order has a newer attempt.
+    """
+    before, after = attempt.standing, evolve(attempt, history=history).standing
+    if before is None or after is None:
+        return Plan(
+            doubts=(Doubt("no_quote", attempt.reference, "The bank shows news of an attempt without a quote."),)
+        )
+    fresh = tuple(sorted(_settled(history, after) - _settled(attempt.history, before)))
+    conflicts = tuple(
+        Doubt("conflict", movement, "The bank has named two amounts for this movement; it is not counted.")
+        for movement in sorted(after.conflicts - before.conflicts)
+    )
+    plan = _money(attempt, after, fresh, fulfilled_by, superseded=superseded) if fresh else Plan()
+    return evolve(
+        plan,
+        hooks=plan.hooks + _turns(before, after),
+        doubts=conflicts + plan.doubts + _left_over(before, after),
+        ended=_end(after),
+    )
+
+
+def _money(
+    attempt: Attempt, after: Standing, fresh: tuple[str, ...], fulfilled_by: str | None, *, superseded: bool
+) -> Plan:
+    if fulfilled_by is not None:
+        reason = "second_payment"
+        hooks = ("overpaid",) if fulfilled_by == attempt.reference else ()
+        return Plan(hooks=hooks, doubts=_each(fresh, reason, f"The order was already paid by {fulfilled_by}."))
+    if superseded or attempt.ended not in _REVIVABLE:
+        return Plan(doubts=_each(fresh, "old_attempt", f"The attempt had ended ({attempt.ended or 'superseded'})."))
+    if after.status is not Status.PAID:
+        return Plan(hooks=("underpaid",) if after.underpaid else ())
+    surplus = f"{after.overpaid} units came beyond the {after.due} that were due."
+    over = ("overpaid",) if after.overpaid else ()
+    doubts = (Doubt("overpaid", fresh[-1], surplus),) if after.overpaid else ()
+    return Plan(fulfil=not after.late, late=after.late, hooks=over, doubts=doubts)
+
+
+def _each(movements: tuple[str, ...], reason: str, detail: str) -> tuple[Doubt, ...]:
+    return tuple(
+        Doubt(reason, movement, f"{detail} Refund this payment, or look at why it came.") for movement in movements
+    )
+
+
+def _turns(before: Standing, after: Standing) -> tuple[str, ...]:
+    if before.status is after.status:
+        return ()
+    turns = {
+        Status.AUTHORIZED: "authorized",
+        Status.EXPIRED: "expired",
+        Status.CANCELLED: "cancelled",
+        Status.RETURNED: "returned",
+    }
+    return (turns[after.status],) if after.status in turns else ()
+
+
+def _left_over(before: Standing, after: Standing) -> tuple[Doubt, ...]:
+    over = after.status in (Status.EXPIRED, Status.CANCELLED)
+    if not over or not after.received or (before.status is after.status and before.received == after.received):
+        return ()
+    detail = f"The invoice ended as {after.status} with {after.received} of {after.due} units received."
+    return (Doubt("partly_paid", after.status, detail),)
+
+
+def _end(after: Standing) -> str | None:
+    return after.status.value if after.status in (Status.PAID, Status.EXPIRED, Status.CANCELLED) else None
+
+
+def _settled(history: History, standing: Standing) -> set[str]:
+    return {
+        seen.movement
+        for seen in history.observations
+        if seen.stage is Stage.SETTLED and seen.movement not in standing.conflicts
+    }
+
+
+@frozen
+class RefundNews:
+    """What follows from the bank's word on one refund: the stage it is in now, a hook, a doubt."""
+
+    stage: RefundStage
+    hook: str | None
+    doubt: Doubt | None
+
+
+def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
+    """A refund's stages only go forward; one done can still fail, and then frees its amount."""
+    if told.units != known.units:
+        detail = f"The bank refunds {told.units} units where {known.units} were asked for."
+        return RefundNews(known.stage, None, Doubt("refund_differs", known.reference, detail))
+    stage = max(known.stage, told.stage)
+    if stage is known.stage or stage not in (RefundStage.DONE, RefundStage.FAILED, RefundStage.CANCELLED):
+        return RefundNews(stage, None, None)
+    if stage is RefundStage.DONE:
+        return RefundNews(stage, "refunded", None)
+    detail = f"The bank's word on the refund of {known.units} units is {told.word}: its amount is free again."
+    return RefundNews(stage, "refund_failed", Doubt("refund_failed", known.reference, detail))
+
+
+def may_replace(live: Attempt) -> None:
+    """Raise OrderChanged if money for the live attempt is on its way or has come, so that it cannot be replaced."""
+    standing = live.standing
+    if standing is not None and (standing.money_on_its_way or standing.received):
+        raise OrderChanged(
+            "order_changed",
+            f"Order {live.order_id!r} changed, but money for what was ordered before is {standing.status} "
+            f"({standing.received} of {standing.due} units): wait for it, or refund it, before starting anew.",
+        )
+
+
+def same_order(live: Attempt, asked: Attempt) -> bool:
+    """Whether the live attempt is for just what is asked for now."""
+    return (live.price, live.token, live.content, live.capture) == (
+        asked.price,
+        asked.token,
+        asked.content,
+        asked.capture,
+    )
+
+
+def require_status(attempt: Attempt, wanted: Status, verb: str) -> Standing:
+    """The attempt's standing, if its status is the wanted one; else NotAllowed (``not_<status>``)."""
+    standing = attempt.standing
+    if standing is None or standing.status is not wanted:
+        status = "without a quote" if standing is None else standing.status
+        raise NotAllowed(
+            f"not_{wanted}", f"An attempt can be {verb} when it is {wanted}; {attempt.reference} is {status}."
+        )
+    return standing

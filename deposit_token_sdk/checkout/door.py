@@ -1,0 +1,238 @@
+"""The one door through which every report of a bank passes: webhook, poll, or the answer to a verb.
+
+One transaction claims the message, locks the order, asks `evidence.accept`, joins the news, writes what follows
+and calls the shop's hooks last. It commits whole or not at all; a hook that failed is recorded in a second
+transaction, so that a paid order that cannot be fulfilled is seen.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from attrs import evolve, frozen
+
+from deposit_token_sdk import evidence, lifecycle
+from deposit_token_sdk.checkout import decisions
+from deposit_token_sdk.checkout.decisions import Doubt, Plan
+from deposit_token_sdk.checkout.hooks import HookFailed, Hooks, Late, News, Paid
+from deposit_token_sdk.checkout.intents import installation_of, refundable, reserve_refund
+from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Store, Tx, Verb
+from deposit_token_sdk.errors import NotOurs
+from deposit_token_sdk.evidence import Accepted, Expected
+from deposit_token_sdk.issuers.protocol import Issuer
+from deposit_token_sdk.lifecycle import History
+from deposit_token_sdk.models import Proof, Refund, Report, StatementKind
+
+
+class Outcome(StrEnum):
+    """What became of a message. Kept beside it."""
+
+    APPLIED = "applied"
+    NOTHING_TO_APPLY = "nothing_to_apply"
+    REPEATED = "repeated"
+    CONTENT_CHANGED = "content_changed"
+    NOT_OURS = "not_ours"
+    PARKED = "parked"
+    UNREADABLE = "unreadable"
+    HOOK_FAILED = "hook_failed"
+
+
+@frozen
+class Applied:
+    """The outcome, why, and the reserved refund of a late payment that is to be sent back now, if there is one."""
+
+    outcome: Outcome
+    reason: str
+    send_back: Intent | None = None
+
+
+class Door:
+    """Applies reports to a store. Decides nothing itself: `evidence` and `decisions` do."""
+
+    def __init__(self, store: Store, hooks: Hooks) -> None:
+        self.store = store
+        self._hooks = hooks
+
+    def note(self, message: Inbox, outcome: Outcome, reason: str) -> Applied:
+        """Record a message of which nothing is applied; one that cannot be read goes before a person."""
+        try:
+            with self.store.begin() as tx:
+                known = tx.claim(message)
+                if known is not None:
+                    return self._again(tx, message, known)
+                tx.record(message.issuer, message.key, f"{outcome}:{reason}")
+                if outcome is Outcome.UNREADABLE:
+                    self._park(tx, message, outcome, reason)
+        except HookFailed as failure:
+            return self._record_failure(message, failure)
+        return Applied(outcome, reason)
+
+    def apply(self, report: Report, issuer: Issuer, message: Inbox, allowed: frozenset[Proof]) -> Applied:
+        """Apply one report, once. Raises only what the database raises; nothing is applied then."""
+        try:
+            with self.store.begin() as tx:
+                known = tx.claim(message)
+                if known is not None:
+                    return self._again(tx, message, known)
+                applied = self._applied(tx, report, issuer, message, allowed)
+                tx.record(message.issuer, message.key, f"{applied.outcome}:{applied.reason}")
+        except HookFailed as failure:
+            return self._record_failure(message, failure)
+        return applied
+
+    def _applied(self, tx: Tx, report: Report, issuer: Issuer, message: Inbox, allowed: frozenset[Proof]) -> Applied:
+        attempts = tx.lock_attempt(report.reference)
+        attempt = next((one for one in attempts if one.reference == report.reference), None)
+        if attempt is None:
+            self._park(tx, message, Outcome.PARKED, "unknown_reference")
+            return Applied(Outcome.PARKED, "unknown_reference")
+        try:
+            accepted = evidence.accept(report, _expected(attempt, issuer, allowed))
+        except NotOurs as refusal:
+            return Applied(Outcome.NOT_OURS, refusal.reason)
+        one = _Application(tx, self._hooks, report, attempts, attempt, message.received_at)
+        return one.run(accepted)
+
+    def _again(self, tx: Tx, message: Inbox, known: str) -> Applied:
+        if known == message.digest:
+            return Applied(Outcome.REPEATED, "repeated")
+        self._park(tx, message, Outcome.CONTENT_CHANGED, "event_id_reused")
+        return Applied(Outcome.CONTENT_CHANGED, "event_id_reused")
+
+    def _park(self, tx: Tx, message: Inbox, outcome: Outcome, reason: str) -> None:
+        detail = f"A genuine message of {message.issuer} was not applied ({outcome}): {reason}."
+        review = Review("", message.reference, reason, message.key, detail, message.received_at)
+        if tx.open_review(review):
+            self._hooks.call("review", News("", message.reference, None, None, detail), tx.session)
+
+    def _record_failure(self, message: Inbox, failure: HookFailed) -> Applied:
+        with self.store.begin() as tx:
+            attempts = tx.lock_attempt(message.reference)
+            order_id = attempts[0].order_id if attempts else ""
+            detail = f"{failure} while applying the bank's news; the next delivery tries again."
+            tx.open_review(Review(order_id, message.reference, "hook_failed", "", detail, message.received_at))
+        return Applied(Outcome.HOOK_FAILED, str(failure))
+
+
+def _expected(attempt: Attempt, issuer: Issuer, allowed: frozenset[Proof]) -> Expected:
+    return Expected(
+        issuer=attempt.issuer,
+        merchant=issuer.merchant,
+        installation=installation_of(attempt.reference),
+        mode=issuer.mode,
+        reference=attempt.reference,
+        invoice=attempt.invoice,
+        token=attempt.token,
+        quote_digest=None if attempt.quote is None else attempt.quote.digest,
+        proofs=issuer.proofs & allowed,
+    )
+
+
+class _Application:
+    """One report on its way through one transaction."""
+
+    def __init__(
+        self, tx: Tx, hooks: Hooks, report: Report, attempts: tuple[Attempt, ...], attempt: Attempt, at: datetime
+    ) -> None:
+        self._tx = tx
+        self._hooks = hooks
+        self._report = report
+        self._attempts = attempts
+        self._attempt = attempt
+        self._at = at
+
+    def run(self, accepted: Accepted) -> Applied:
+        tx, attempt = self._tx, self._attempt
+        shown, doubts = self._claimed(accepted.history)
+        tx.add_observations(attempt.reference, shown)
+        for confirmation in self._report.confirmations:
+            tx.keep_evidence(attempt.reference, confirmation)
+        history = lifecycle.join(attempt.history, shown)
+        plan = decisions.after_report(
+            attempt,
+            history,
+            tx.fulfilled_by(attempt.order_id),
+            superseded=attempt.reference != self._attempts[-1].reference,
+        )
+        self._attempt = evolve(attempt, history=history, ended=attempt.ended or plan.ended)
+        if plan.ended is not None:
+            tx.end_attempt(attempt.reference, plan.ended)
+        turns = [turn for refund in accepted.refunds for turn in self._refund(refund)]
+        return self._hooked(plan, (*doubts, *plan.doubts), turns)
+
+    def _claimed(self, shown: History) -> tuple[History, tuple[Doubt, ...]]:
+        """Movements pay one invoice, once: what another attempt has is left out, and put up for review."""
+        mine, doubts = set(), []
+        owners: dict[str, str] = {}
+        for seen in sorted(shown.observations, key=lambda seen: (seen.movement, seen.stage, seen.units)):
+            if seen.movement not in owners:
+                owners[seen.movement] = self._tx.claim_movement(
+                    self._report.issuer, seen.movement, self._attempt.reference
+                )
+                if owners[seen.movement] != self._attempt.reference:
+                    detail = f"This movement has already been shown for {owners[seen.movement]}."
+                    doubts.append(Doubt("movement_reused", seen.movement, detail))
+            if owners[seen.movement] == self._attempt.reference:
+                mine.add(seen)
+        return evolve(shown, observations=frozenset(mine)), tuple(doubts)
+
+    def _refund(self, told: Refund) -> list[tuple[str | None, Doubt | None, str]]:
+        known = next((one for one in self._refunds() if one.reference == told.reference), None)
+        if known is None:
+            detail = f"The bank shows a refund {told.id} of {told.units} units that this shop did not ask for."
+            return [(None, Doubt("refund_unknown", told.id, detail), told.reference)]
+        news = decisions.after_refund(known, told)
+        self._tx.save_refund(known.reference, news.stage, told.id)
+        self._tx.answer_intent(Verb.REFUND, known.reference, told.word)
+        return [(news.hook, news.doubt, known.reference)]
+
+    def _refunds(self) -> tuple[RefundRecord, ...]:
+        return self._tx.refunds(self._attempt.reference)
+
+    def _hooked(
+        self, plan: Plan, doubts: tuple[Doubt, ...], turns: list[tuple[str | None, Doubt | None, str]]
+    ) -> Applied:
+        """All rows are written by now but those that a hook's answer decides."""
+        fulfil, send_back = plan.fulfil, None
+        if plan.late:
+            late = self._call("late", "The money came after the quote had expired.") or Late.HOLD
+            fulfil = late is Late.ACCEPT
+            send_back = self._late_refund() if late is Late.REFUND else None
+            doubts += (Doubt("late", late, "Paid after the quote had expired."),) if late is Late.HOLD else ()
+        if fulfil and self._tx.fulfil(self._attempt.order_id, self._attempt.reference, self._at):
+            self._hooks.call("paid", self._paid(), self._tx.session)
+        for name in plan.hooks:
+            self._call(name, name)
+        for hook, doubt, reference in turns:
+            doubts += () if doubt is None else (doubt,)
+            if hook is not None:
+                self._call(hook, reference)
+        if "returned" in plan.hooks and any(refund.stage.counts for refund in self._refunds()):
+            detail = "The bank took the money back after a refund was asked for: further refunds are refused."
+            doubts += (Doubt("returned_after_refund", self._attempt.reference, detail),)
+        for doubt in doubts:
+            self._review(doubt)
+        return Applied(Outcome.APPLIED, "applied", send_back)
+
+    def _late_refund(self) -> Intent | None:
+        attempt = self._attempt
+        left = refundable(attempt, self._refunds())
+        return reserve_refund(self._tx, attempt, left, f"late:{attempt.reference}", self._at)[1] if left else None
+
+    def _review(self, doubt: Doubt) -> None:
+        attempt = self._attempt
+        review = Review(attempt.order_id, attempt.reference, doubt.reason, doubt.subject, doubt.detail, self._at)
+        if self._tx.open_review(review):
+            self._call("review", f"{doubt.reason}: {doubt.detail}")
+
+    def _paid(self) -> Paid:
+        settled = tuple(c for c in self._report.confirmations if c.kind is StatementKind.SETTLEMENT)
+        received = lifecycle.received(self._attempt.history)
+        return Paid(self._attempt.order_id, self._attempt.reference, self._attempt, received, settled)
+
+    def _call(self, name: str, detail: str) -> Any:
+        attempt = self._attempt
+        news = News(attempt.order_id, attempt.reference, attempt, attempt.standing, detail)
+        return self._hooks.call(name, news, self._tx.session)

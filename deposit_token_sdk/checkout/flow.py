@@ -1,0 +1,360 @@
+"""What a shop calls to have an order paid in deposit tokens, and the hooks it is called back by.
+
+Every verb that costs money reserves, calls and applies (`bank`); all news passes one door (`door`). The shop's own
+clock decides nothing: an expiry or a failure is believed on the bank's word alone, and what is unknown stays so
+until the bank has been asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from attrs import frozen
+
+from deposit_token_sdk.checkout import decisions
+from deposit_token_sdk.checkout.bank import Desk
+from deposit_token_sdk.checkout.door import Applied, Door, Outcome
+from deposit_token_sdk.checkout.hooks import Hooks
+from deposit_token_sdk.checkout.intents import intend, new_keys, new_reference, refundable, reserve_refund
+from deposit_token_sdk.checkout.receiving import Answer, Receiver
+from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Store, Verb
+from deposit_token_sdk.client import Client
+from deposit_token_sdk.errors import (
+    BankRefused,
+    DepositTokenError,
+    InvalidInput,
+    InvalidType,
+    NotAllowed,
+)
+from deposit_token_sdk.issuers.protocol import Capability, require
+from deposit_token_sdk.lifecycle import RefundStage, Status
+from deposit_token_sdk.models import Bearer, Capture, Proof
+from deposit_token_sdk.money import Money
+
+_UNFINISHED = (RefundStage.REQUESTED, RefundStage.UNKNOWN, RefundStage.PENDING)
+
+
+@frozen
+class OrderView:
+    """How an order stands, from the shop's own tables. `refundable` is in token units.
+
+    `attempt` is the one that paid, else the live one, else the latest. `unknown` says that a call to the bank has
+    no answer yet: never tell the buyer "failed" then.
+    """
+
+    order_id: str
+    attempt: Attempt | None
+    paid: bool
+    refunds: tuple[RefundRecord, ...]
+    refundable: int
+    unknown: bool
+
+
+@frozen
+class Reconciled:
+    """A sweep's result: how many attempts were asked about, how many had news, and what failed, with its reason."""
+
+    asked: int
+    applied: int
+    failed: tuple[tuple[str, str], ...]
+
+
+class Checkout(Hooks):
+    """One shop's checkout, over one client or several, in the shop's own database.
+
+    `bearer` says who pays the bank's fee; `proofs` which kinds of proof the shop believes. Safe to share between
+    threads. Hooks are registered as decorators: see `checkout.hooks.Hooks`.
+    """
+
+    def __init__(
+        self,
+        clients: Client | Iterable[Client],
+        store: Store,
+        *,
+        bearer: Bearer = Bearer.CRED,
+        proofs: Iterable[Proof] = tuple(Proof),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        super().__init__()
+        listed = [clients] if isinstance(clients, Client) else list(clients)
+        self.store = store
+        self._clients = {client.issuer.name: client for client in listed}
+        self._bearer = bearer
+        self._now = now
+        self._proofs = frozenset(proofs)
+        self._door = Door(store, self)
+        self._desk = Desk(self._door, self._clients, now, self._proofs)
+        self._receiver = Receiver(self._door, self._clients, now, self._proofs)
+        self._issuer_of: dict[str, str] = {}
+
+    # -- paying --------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        *,
+        order_id: str,
+        price: Money,
+        token: str,
+        buyer_country: str,
+        content: str,
+        return_url: str,
+        capture: Capture = Capture.AUTOMATIC,
+    ) -> Attempt:
+        """The order's live attempt to be paid, opened if need be: send the buyer to its `pay_url`.
+
+        `content` is a digest of what was ordered, `buyer_country` an ISO 3166 code, `return_url` where the bank sends
+        the buyer back. The same price, token and content return the live attempt; anything else ends it first.
+        Raises OrderChanged, NotAllowed (``order_paid``), PriceRefused, BankRefused, BankUnavailable,
+        OutcomeUnknown, Unsupported, InvalidInput, InvalidType. Commit the order before you call.
+        """
+        _require_texts(order_id=order_id, token=token, buyer_country=buyer_country, return_url=return_url)
+        if not isinstance(price, Money):
+            raise InvalidType("amount_type", "The price is Money, as in Money('128.50', 'EUR').")
+        if price.amount <= 0:
+            raise InvalidInput("price_not_positive", f"A price of {price} cannot be paid.")
+        client = self._client_for(token)
+        if capture is Capture.MANUAL:
+            require(client.issuer, Capability.MANUAL_CAPTURE)
+        asked = Attempt(
+            reference=new_reference(self.store.installation()),
+            order_id=order_id,
+            issuer=client.issuer.name,
+            token=token,
+            price=price,
+            content=content,
+            bearer=self._bearer,
+            capture=capture,
+            buyer_country=buyer_country,
+            return_url=return_url,
+            created_at=self._now(),
+        )
+        live = self._reserve(asked)
+        if live is None:
+            return self._desk.open(asked.reference, self._intent_of(asked.reference))
+        return self._continue(live, asked)
+
+    def _reserve(self, asked: Attempt) -> Attempt | None:
+        """Insert the attempt with its intent; or the live attempt that stands in its way."""
+        intent = Intent(Verb.START, asked.reference, asked.reference, new_keys(2), self._now())
+        with self.store.begin() as tx:
+            added = tx.add_attempt(asked)
+            attempts = tx.lock_order(asked.order_id)
+            paid_by = tx.fulfilled_by(asked.order_id)
+            if paid_by is not None:
+                raise NotAllowed("order_paid", f"Order {asked.order_id!r} is already paid, by attempt {paid_by}.")
+            if added:
+                tx.add_intent(intent)
+                return None
+            return next(attempt for attempt in attempts if attempt.ended is None)
+
+    def _continue(self, live: Attempt, asked: Attempt) -> Attempt:
+        """The live attempt if it is for the same order and not ended by the bank's word, else a new one."""
+        if decisions.same_order(live, asked):
+            if live.invoice is None or (live.quote is not None and live.quote.expires_at <= self._now()):
+                self._quietly(live.reference)
+                live = self._desk.attempt(live.reference)
+            if live.ended is None and live.invoice is not None:
+                return live
+        else:
+            self._replace(live)
+        opened = self._reserve(asked)
+        if opened is None:
+            return self._desk.open(asked.reference, self._intent_of(asked.reference))
+        raise NotAllowed(
+            "start_in_progress", f"Another start of order {asked.order_id!r} is under way: try again in a moment."
+        )
+
+    def _replace(self, live: Attempt) -> None:
+        """End the live attempt: at the bank where it can be, here in any case. Raises OrderChanged."""
+        decisions.may_replace(live)
+        self._quietly(live.reference)
+        live = self._desk.attempt(live.reference)
+        decisions.may_replace(live)
+        if live.ended is None and live.invoice is not None and self._desk.can(live.issuer, Capability.CANCEL):
+            self._cancelled(live)
+        with self.store.begin() as tx:
+            tx.lock_attempt(live.reference)
+            tx.end_attempt(live.reference, "superseded")
+
+    def _quietly(self, reference: str) -> None:
+        """Ask the bank; what it refuses has ended the attempt, and the caller looks at that."""
+        try:
+            self._desk.ask(reference)
+        except BankRefused:
+            if self._desk.attempt(reference).ended is None:
+                raise
+
+    def cancel(self, order_id: str) -> OrderView:
+        """End the order's live attempt at the bank.
+
+        Raises NotAllowed (``nothing_to_cancel``), OrderChanged where money is on its way, Unsupported, BankRefused,
+        BankUnavailable, OutcomeUnknown.
+        """
+        live = next((one for one in self.store.attempts(order_id) if one.ended is None), None)
+        if live is None:
+            raise NotAllowed("nothing_to_cancel", f"Order {order_id!r} has no live attempt.")
+        require(self._desk.client(live.issuer).issuer, Capability.CANCEL)
+        if live.invoice is None:
+            self._quietly(live.reference)
+            live = self._desk.attempt(live.reference)
+        decisions.may_replace(live)
+        if live.ended is None:
+            self._cancelled(live)
+        return self.view(order_id)
+
+    def _cancelled(self, live: Attempt) -> None:
+        intent = self._intend(Verb.CANCEL, live.reference, live.reference)
+        try:
+            self._desk.cancel(live, intent)
+        except BankRefused:
+            self._desk.ask(live.reference)
+            decisions.may_replace(self._desk.attempt(live.reference))
+            raise
+
+    def capture(self, order_id: str) -> OrderView:
+        """Give the merchant's signed word that the held payment may settle, whole.
+
+        Raises NotAllowed (``not_authorized``), BankRefused, BankUnavailable, OutcomeUnknown.
+        """
+        with self.store.begin() as tx:
+            attempts = tx.lock_order(order_id)
+            if not attempts:
+                raise InvalidInput("unknown_order", f"There is no attempt to pay order {order_id!r}.")
+            attempt = next((one for one in attempts if one.ended is None), attempts[-1])
+            decisions.require_status(attempt, Status.AUTHORIZED, "captured")
+            intent = intend(tx, Verb.CAPTURE, attempt.reference, attempt.reference, self._now())
+        self._desk.capture(attempt, intent)
+        return self.view(order_id)
+
+    # -- sending back --------------------------------------------------------------------------------------
+
+    def refund(self, order_id: str, amount: int | Money, *, request: str, reference: str | None = None) -> RefundRecord:
+        """Send money of the order back: token units, or a part of the price.
+
+        `request` is the page's one-time reference: the same again is the same refund. `reference` names the attempt
+        where it is not the one that paid the order (a second payment). Raises NotAllowed (``refund_exceeds``,
+        ``refund_mixed``, ``refund_currency``, ``refund_not_positive``, ``returned``, ``nothing_to_refund``),
+        BankRefused, BankUnavailable and OutcomeUnknown: after the last two the refund stands as requested, and
+        `reconcile` ends it.
+        """
+        _require_texts(order_id=order_id, request=request)
+        if isinstance(amount, bool) or not isinstance(amount, (int, Money)):
+            raise InvalidType("amount_type", "A refund is asked in whole token units (int) or as Money.")
+        with self.store.begin() as tx:
+            attempts = tx.lock_order(order_id)
+            wanted = reference or tx.fulfilled_by(order_id)
+            attempt = next((one for one in attempts if one.reference == wanted), None)
+            if attempt is None:
+                raise NotAllowed("nothing_to_refund", f"Order {order_id!r} has no payment to refund.")
+            require(self._desk.client(attempt.issuer).issuer, Capability.REFUNDS)
+            refund, intent = reserve_refund(tx, attempt, amount, request, self._now())
+        if intent is not None:
+            self._desk.refund(attempt, refund, intent)
+        return next(one for one in self.store.refunds_of(order_id) if one.reference == refund.reference)
+
+    # -- the bank's news -----------------------------------------------------------------------------------
+
+    def receive(self, headers: Mapping[str, str], body: bytes, issuer: str | None = None) -> Answer:
+        """What the bank posted to the webhook address, bytes as they came, and what to answer it.
+
+        `issuer` is the last part of the address; it may be left out where there is one client.
+        """
+        answer, applied = self._receiver.receive(headers, body, issuer)
+        self._send_back(applied)
+        return answer
+
+    def _send_back(self, applied: Applied | None) -> None:
+        """`on_late` asked for a refund, which is reserved by now: send it. What fails here, `reconcile` ends."""
+        if applied is None or applied.send_back is None:
+            return
+        with suppress(DepositTokenError):
+            self._desk.resume(applied.send_back)
+
+    def refresh(self, order_id: str) -> OrderView:
+        """Ask the bank about what is unfinished in this order, apply its answer, and return how the order stands.
+
+        Raises BankUnavailable, NotGenuine, NotOurs and Unreadable: nothing is applied then.
+        """
+        for attempt in self._unfinished(order_id):
+            try:
+                self._send_back(self._desk.ask(attempt.reference))
+            except BankRefused:
+                continue
+        return self.view(order_id)
+
+    def _unfinished(self, order_id: str) -> list[Attempt]:
+        attempts = self.store.attempts(order_id)
+        refunding = {one.attempt for one in self.store.refunds_of(order_id) if one.stage in _UNFINISHED}
+        unpaid = self.store.fulfilled_by(order_id) is None
+        return [
+            one
+            for one in attempts
+            if one.ended is None or one.reference in refunding or (unpaid and one is attempts[-1])
+        ]
+
+    def view(self, order_id: str) -> OrderView:
+        """How the order stands, read from the shop's own tables; the bank is not asked."""
+        attempts = self.store.attempts(order_id)
+        paid_by = self.store.fulfilled_by(order_id)
+        refunds = self.store.refunds_of(order_id)
+        attempt = next(
+            (one for one in attempts if one.reference == paid_by),
+            next((one for one in attempts if one.ended is None), attempts[-1] if attempts else None),
+        )
+        return OrderView(
+            order_id=order_id,
+            attempt=attempt,
+            paid=paid_by is not None,
+            refunds=refunds,
+            refundable=refundable(attempt, refunds),
+            unknown=attempt is not None and attempt.ended is None and attempt.invoice is None,
+        )
+
+    def reconcile(self, older_than: timedelta = timedelta(0), limit: int = 500) -> Reconciled:
+        """Find what a lost webhook, a lost answer or a kill left undone, ask the bank, and apply its answer.
+
+        Asks about live attempts, intents without an answer and unfinished refunds that are at least `older_than` old.
+        """
+        failed: list[tuple[str, str]] = []
+        asked = applied = 0
+        for reference in self.store.due(self._now() - older_than, limit):
+            asked += 1
+            try:
+                answer = self._desk.ask(reference)
+                self._send_back(answer)
+            except DepositTokenError as error:
+                failed.append((reference, error.reason))
+            else:
+                applied += answer is not None and answer.outcome is Outcome.APPLIED
+        return Reconciled(asked, applied, tuple(failed))
+
+    # -- below the verbs -----------------------------------------------------------------------------------
+
+    def _intend(self, verb: Verb, subject: str, attempt: str) -> Intent:
+        with self.store.begin() as tx:
+            tx.lock_attempt(attempt)
+            return intend(tx, verb, subject, attempt, self._now())
+
+    def _intent_of(self, reference: str) -> Intent:
+        with self.store.begin() as tx:
+            tx.lock_attempt(reference)
+            return next(intent for intent in tx.open_intents(reference) if intent.verb is Verb.START)
+
+    def _client_for(self, token: str) -> Client:
+        """The token names its issuer: with several clients, the one whose bank lists it."""
+        if len(self._clients) == 1:
+            return next(iter(self._clients.values()))
+        if token not in self._issuer_of:
+            for name, client in self._clients.items():
+                self._issuer_of.update({one.code: name for one in client.tokens()})
+        if token not in self._issuer_of:
+            raise InvalidInput("unknown_token", f"None of {', '.join(self._clients)} takes {token!r}.")
+        return self._clients[self._issuer_of[token]]
+
+
+def _require_texts(**texts: object) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text:
+            raise InvalidInput("text_missing", f"{name} must be a text that is not empty.")

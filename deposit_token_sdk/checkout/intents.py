@@ -1,0 +1,92 @@
+"""What the shop is about to do at the bank, written before the bank is called: reference, keys, and for a refund
+the amount, decided under the order's lock so that refunds never exceed what can be sent back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from datetime import datetime
+from uuid import uuid4
+
+from deposit_token_sdk import price as pricing
+from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Tx, Verb
+from deposit_token_sdk.errors import InvalidInput, NotAllowed
+from deposit_token_sdk.lifecycle import RefundStage, Status
+from deposit_token_sdk.money import Money
+
+INSTALLATION_LENGTH = 8
+_LETTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
+
+
+def new_keys(count: int) -> tuple[str, ...]:
+    """Fresh idempotency keys: random UUIDs (version 4), which every bank's length limit admits."""
+    return tuple(str(uuid4()) for _ in range(count))
+
+
+def new_reference(installation: str) -> str:
+    """26 letters and digits, the installation's id first: within other banks' limits of 34."""
+    return installation + "".join(secrets.choice(_LETTERS) for _ in range(18))
+
+
+def installation_of(reference: str) -> str:
+    """The id of the installation that made the reference."""
+    return reference[:INSTALLATION_LENGTH]
+
+
+def intend(tx: Tx, verb: Verb, subject: str, attempt: str, now: datetime) -> Intent:
+    """A new intent; or the open one, with its keys; or a new one in the place of one that was answered."""
+    intent = Intent(verb, subject, attempt, new_keys(1), now)
+    if not tx.add_intent(intent):
+        for standing in tx.open_intents(attempt):
+            if (standing.verb, standing.subject) == (verb, subject):
+                return standing
+        tx.renew_intent(intent)
+    return intent
+
+
+def reserve_refund(
+    tx: Tx, attempt: Attempt, amount: int | Money, request: str, now: datetime
+) -> tuple[RefundRecord, Intent | None]:
+    """The refund, written with its intent; or the one that has the same one-time reference, without one.
+
+    The attempt must be locked and as the store has it. Raises NotAllowed (see `price.refund_units`; ``returned``,
+    ``nothing_to_refund``) and InvalidInput (``request_reused``).
+    """
+    known = tx.refunds(attempt.reference)
+    for refund in known:
+        if refund.request == request:
+            return refund, None
+    standing, quote = attempt.standing, attempt.quote
+    if standing is None or quote is None:
+        raise NotAllowed("nothing_to_refund", f"Attempt {attempt.reference} was never quoted.")
+    if standing.status is Status.RETURNED:
+        raise NotAllowed("returned", f"The bank took the money of attempt {attempt.reference} back.")
+    refund = RefundRecord(
+        reference=new_reference(installation_of(attempt.reference)),
+        attempt=attempt.reference,
+        request=request,
+        units=pricing.refund_units(amount, quote, standing.received, parts(known)),
+        price=amount if isinstance(amount, Money) else None,
+        stage=RefundStage.REQUESTED,
+        bank_id=None,
+        created_at=now,
+    )
+    if tx.add_refund(refund) is not None:
+        raise InvalidInput("request_reused", f"The one-time reference {request!r} was used for another order.")
+    return refund, intend(tx, Verb.REFUND, refund.reference, attempt.reference, now)
+
+
+def refundable(attempt: Attempt | None, refunds: tuple[RefundRecord, ...]) -> int:
+    """Token units of the attempt that can still be sent back; `refunds` may be the whole order's."""
+    if attempt is None or attempt.quote is None or attempt.standing is None:
+        return 0
+    if attempt.standing.status is Status.RETURNED:
+        return 0
+    mine = tuple(one for one in refunds if one.attempt == attempt.reference)
+    return max(0, pricing.refundable(attempt.quote, attempt.standing.received, parts(mine)))
+
+
+def parts(refunds: tuple[RefundRecord, ...]) -> list[pricing.RefundPart]:
+    """Refunds as the arithmetic sees them."""
+    return [pricing.RefundPart(one.units, one.price, one.stage) for one in refunds]

@@ -1,0 +1,128 @@
+"""What a bank posted to the webhook address: verified, sorted, applied through the one door, and answered.
+
+The answer says to the bank whether to send again: 400 for what is not genuine, 200 for all that is done with,
+500 and 503 for what must come again. Nothing genuine is dropped: what cannot be applied is recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeAlias
+
+from attrs import frozen
+
+from deposit_token_sdk.checkout.door import Applied, Door, Outcome
+from deposit_token_sdk.checkout.store import Inbox
+from deposit_token_sdk.client import Client
+from deposit_token_sdk.errors import (
+    BankRefused,
+    BankUnavailable,
+    NotGenuine,
+    NotOurs,
+    OutcomeUnknown,
+    Unreadable,
+)
+from deposit_token_sdk.models import Event, Proof
+
+
+@frozen
+class Answer:
+    """What to answer a webhook: the HTTP status, and the reason for logs and counters."""
+
+    status: int
+    reason: str
+
+
+Received: TypeAlias = tuple[Answer, Applied | None]
+
+
+class Receiver:
+    """Takes webhooks for all clients of one checkout."""
+
+    def __init__(
+        self, door: Door, clients: Mapping[str, Client], now: Callable[[], datetime], proofs: frozenset[Proof]
+    ) -> None:
+        self._door = door
+        self._clients = clients
+        self._now = now
+        self._proofs = proofs
+
+    def receive(self, headers: Mapping[str, str], body: bytes, issuer: str | None) -> Received:
+        """What to answer, and what was applied; see `Checkout.receive`."""
+        if issuer is None and len(self._clients) == 1:
+            issuer = next(iter(self._clients))
+        client = self._clients.get(issuer or "")
+        if client is None:
+            return Answer(404, "unknown_issuer"), None
+        now = self._now()
+        try:
+            event = client.read_event(headers, body, now.timestamp())
+        except NotGenuine as forged:
+            return Answer(400, forged.reason), None
+        except Unreadable as unreadable:
+            return self._noted(client, None, body, Outcome.UNREADABLE, unreadable.reason)
+        return self._received(client, event, body, now)
+
+    def _received(self, client: Client, event: Event, body: bytes, now: datetime) -> Received:
+        try:
+            self._require_ours(client, event)
+            report = client.report_event(event, now.timestamp())
+        except NotGenuine as forged:
+            return Answer(400, forged.reason), None
+        except (BankUnavailable, BankRefused, OutcomeUnknown) as unavailable:
+            return Answer(503, unavailable.reason), None
+        except NotOurs as other:
+            return self._noted(client, event, body, Outcome.NOT_OURS, other.reason)
+        except Unreadable as unreadable:
+            return self._noted(client, event, body, Outcome.UNREADABLE, unreadable.reason)
+        if report is None:
+            return self._noted(client, event, body, Outcome.NOTHING_TO_APPLY, event.type)
+        message = self._message(client, event, body)
+        return _answered(self._door.apply(report, client.issuer, message, self._proofs))
+
+    def _require_ours(self, client: Client, event: Event) -> None:
+        installation = self._door.store.installation()
+        pairs = [
+            ("merchant", event.merchant, client.issuer.merchant),
+            ("mode", event.mode, client.issuer.mode),
+        ]
+        if event.invoice is not None or event.installation:
+            pairs.append(("installation", event.installation, installation))
+        if event.reference is not None:
+            pairs.append(("installation", event.reference[: len(installation)], installation))
+        for name, told, ours in pairs:
+            if told != ours:
+                raise NotOurs(f"other_{name}", f"The event is for {name} {told!r}; ours is {ours!r}.")
+
+    def _noted(self, client: Client, event: Event | None, body: bytes, outcome: Outcome, reason: str) -> Received:
+        return _answered(self._door.note(self._message(client, event, body), outcome, reason))
+
+    def _message(self, client: Client, event: Event | None, body: bytes) -> Inbox:
+        digest = hashlib.sha256(body).hexdigest() if event is None else event.digest
+        return Inbox(
+            issuer=client.issuer.name,
+            key=f"body:{digest}" if event is None else event.id,
+            digest=digest,
+            reference="" if event is None else event.reference or "",
+            received_at=self._now(),
+            body=body.decode("utf-8", "backslashreplace"),
+        )
+
+
+def _answered(applied: Applied) -> Received:
+    return Answer(_STATUS[applied.outcome], applied.reason), applied
+
+
+_STATUS: Mapping[Outcome, int] = {
+    Outcome.APPLIED: 200,
+    Outcome.NOTHING_TO_APPLY: 200,
+    Outcome.REPEATED: 200,
+    Outcome.NOT_OURS: 200,
+    Outcome.PARKED: 200,
+    Outcome.UNREADABLE: 200,
+    Outcome.CONTENT_CHANGED: 400,
+    Outcome.HOOK_FAILED: 500,
+}
+"""What a webhook is answered: 200 ends the bank's retries, 500 asks for another delivery."""

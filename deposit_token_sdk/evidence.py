@@ -1,0 +1,306 @@
+"""The one place where a bank's word that money moved is believed, live or years later.
+
+`authenticate` asks whether a statement is genuine: proof, key, time. `accept` asks whether genuine news is for
+this attempt and may count: whose, which, how. Neither asks about the amount: a short payment is news, not a
+forgery. Live verification is the stored one with today's keys, so both are one function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from attrs import evolve, frozen
+
+from deposit_token_sdk.errors import NotGenuine, NotOurs, Unreadable
+from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage
+from deposit_token_sdk.models import (
+    Backing,
+    Bearer,
+    Confirmation,
+    Evidence,
+    Mode,
+    Movement,
+    Proof,
+    Quote,
+    Refund,
+    Report,
+    StatementKind,
+)
+from deposit_token_sdk.money import Money
+from deposit_token_sdk.signing import jws, strict_json
+from deposit_token_sdk.signing.base64url import encode_url
+from deposit_token_sdk.signing.keys import KeySet, VerificationKey
+
+E = TypeVar("E", bound=StrEnum)
+
+QUOTE_TYP: Final = "deposit-quote+jws"
+BACKING_TYP: Final = "deposit-backing+jws"
+CAPTURE_TYP: Final = "deposit-capture+jws"
+TYPS: Final = {
+    StatementKind.SETTLEMENT: "deposit-settlement+jws",
+    StatementKind.REFUND: "deposit-refund+jws",
+    StatementKind.RETURN: "deposit-return+jws",
+}
+"""The `typ` of each statement (RFC 8725, section 3.11): one can never pass for another."""
+
+
+@frozen
+class Signer:
+    """By whom and for whom a statement must be: the bank's `iss`, the merchant's `aud`. `skew` is in seconds."""
+
+    issuer: str
+    merchant: str
+    skew: float = 300
+
+
+@frozen
+class Expected:
+    """What is known of the attempt that news must be about. `invoice` is None before the bank's id is known."""
+
+    issuer: str
+    merchant: str
+    installation: str
+    mode: str
+    reference: str
+    invoice: str | None
+    token: str
+    quote_digest: str | None
+    proofs: frozenset[Proof]
+
+
+@frozen
+class Accepted:
+    """What a report may add to what is known."""
+
+    history: History
+    refunds: tuple[Refund, ...]
+
+
+def digest_of(statement: str) -> str:
+    """The digest by which invoice and settlement name a quote: base64url of SHA-256 over the compact JWS."""
+    return encode_url(hashlib.sha256(statement.encode("ascii")).digest())
+
+
+def authenticate(statement: str, keys: KeySet, signer: Signer, *, now: float, kind: StatementKind) -> Confirmation:
+    """The confirmation in a signed statement of this kind, verified with `keys` as of `now` (seconds since 1970).
+
+    Raises NotGenuine (see `signing.jws.verify`; ``key_retired``, ``in_the_future``), NotOurs (``wrong_issuer``,
+    ``other_merchant``) and Unreadable.
+    """
+    claims, key = _verified(statement, keys, signer, now, TYPS[kind])
+    return _confirmation(kind, claims, _kept(statement, key, kind, now))
+
+
+def authenticate_any(statement: str, keys: KeySet, signer: Signer, *, now: float) -> Confirmation:
+    """`authenticate` for a list of mixed statements: the kind is the one that the signed `typ` names."""
+    typ = jws.peek_typ(statement)
+    for kind, known in TYPS.items():
+        if typ == known:
+            return authenticate(statement, keys, signer, now=now, kind=kind)
+    raise NotGenuine("wrong_typ", f"A statement of type {typ!r} is about no movement of money.")
+
+
+def authenticate_stored(evidence: Evidence) -> Confirmation:
+    """The confirmation in stored evidence of any age, verified again with the keys stored beside it.
+
+    It proves that the statement was signed by the stored key; that the key was the bank's is for who compares its
+    RFC 7638 thumbprint with one from elsewhere. Raises NotGenuine, NotOurs and Unreadable.
+    """
+    if evidence.proof is not Proof.JWS:
+        raise NotGenuine("proof_unknown", f"No verification is known for a proof of kind {evidence.proof}.")
+    keys = KeySet.from_jwks(evidence.keys.encode())
+    claims, _ = _verified(evidence.content, keys, None, evidence.at.timestamp(), TYPS[evidence.kind])
+    return _confirmation(evidence.kind, claims, evidence)
+
+
+def authenticate_quote(statement: str, keys: KeySet, signer: Signer, *, now: float) -> Quote:
+    """The price lock in a bank's signed quote; whether it adds up is `price.check`'s question."""
+    claims, _ = _verified(statement, keys, signer, now, QUOTE_TYP)
+    price = strict_json.member(claims, "price")
+    return Quote(
+        id=strict_json.text(claims, "jti"),
+        reference=strict_json.text(claims, "reference"),
+        merchant=strict_json.text(claims, "aud"),
+        installation=strict_json.text(claims, "installation"),
+        mode=_enum(Mode, claims, "mode"),
+        price=Money(strict_json.plain(price, "amount"), strict_json.text(price, "currency")),
+        token=strict_json.text(claims, "token"),
+        decimals=_decimals(claims),
+        rate=strict_json.plain(claims, "rate"),
+        fee=strict_json.units(claims, "fee"),
+        bearer=_enum(Bearer, claims, "bearer"),
+        due=strict_json.units(claims, "due"),
+        net=strict_json.units(claims, "net"),
+        expires_at=strict_json.moment(claims, "expires_at"),
+        digest=digest_of(statement),
+        statement=statement,
+    )
+
+
+def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: float) -> Backing:
+    """The bank's own word on circulation and deposits; NotGenuine (``unbalanced``) where they differ."""
+    claims, _ = _verified(statement, keys, signer, now, BACKING_TYP)
+    backing = Backing(
+        token=strict_json.text(claims, "token"),
+        circulation=strict_json.units(claims, "circulation"),
+        deposits=strict_json.units(claims, "deposits"),
+        as_of=strict_json.moment(claims, "as_of"),
+        issued_at=datetime.fromtimestamp(strict_json.integer(claims, "iat"), UTC),
+        statement=statement,
+    )
+    if backing.circulation != backing.deposits:
+        raise NotGenuine(
+            "unbalanced",
+            f"The bank attests {backing.circulation} units of {backing.token} in circulation, but deposits of "
+            f"{backing.deposits}: take no more of this token and ask the bank.",
+        )
+    return backing
+
+
+def accept(report: Report, expected: Expected) -> Accepted:
+    """What this report may add to the attempt that `expected` describes.
+
+    Settled or returned money and a finished refund count only with a confirmation; without one they are kept as
+    seen, or pending. Raises NotOurs (``other_issuer``, ``other_merchant``, ``other_installation``, ``other_mode``,
+    ``other_reference``, ``other_invoice``, ``other_token``, ``other_quote``, ``proof_not_allowed``).
+    """
+    confirmations = report.confirmations
+    sources: tuple[Report | Confirmation, ...] = (report, *confirmations)
+    for source in sources:
+        _require_same(source, expected)
+    for confirmation in confirmations:
+        _require_covering(confirmation, expected)
+    confirmed = frozenset(
+        Observation(
+            c.movement,
+            Stage.SETTLED if c.kind is StatementKind.SETTLEMENT else Stage.RETURNED,
+            c.units,
+            c.accepted_at,
+        )
+        for c in confirmations
+        if c.kind is not StatementKind.REFUND
+    )
+    told = frozenset(_observation(movement) for movement in report.movements)
+    done = {(c.refund_reference, c.movement, c.units) for c in confirmations if c.kind is StatementKind.REFUND}
+    return Accepted(
+        History(confirmed | told, report.words),
+        tuple(
+            _refund(refund, confirmed=(refund.reference, refund.id, refund.units) in done) for refund in report.refunds
+        ),
+    )
+
+
+def _observation(movement: Movement) -> Observation:
+    stage = Stage.SEEN if movement.stage in (Stage.SETTLED, Stage.RETURNED) else movement.stage
+    return Observation(movement.id, stage, movement.units, movement.accepted_at)
+
+
+def _refund(refund: Refund, *, confirmed: bool) -> Refund:
+    if refund.stage is RefundStage.DONE and not confirmed:
+        return evolve(refund, stage=RefundStage.PENDING)
+    return refund
+
+
+_WHOSE: Final = (
+    ("issuer", "other_issuer"),
+    ("merchant", "other_merchant"),
+    ("installation", "other_installation"),
+    ("mode", "other_mode"),
+    ("reference", "other_reference"),
+)
+
+
+def _require_same(source: Report | Confirmation, expected: Expected) -> None:
+    for name, reason in _WHOSE:
+        _same(reason, name, getattr(source, name), getattr(expected, name))
+    if expected.invoice is not None:
+        _same("other_invoice", "invoice", source.invoice, expected.invoice)
+
+
+def _require_covering(confirmation: Confirmation, expected: Expected) -> None:
+    _same("other_token", "token", confirmation.token, expected.token)
+    if confirmation.kind is StatementKind.SETTLEMENT:
+        _same("other_quote", "quote digest", confirmation.quote_digest, expected.quote_digest)
+    if confirmation.proof not in expected.proofs:
+        raise NotOurs(
+            "proof_not_allowed",
+            f"The confirmation's proof is {confirmation.proof}; allowed here: {', '.join(sorted(expected.proofs))}.",
+        )
+
+
+def _same(reason: str, what: str, told: object, wanted: object) -> None:
+    if told != wanted:
+        raise NotOurs(reason, f"The {what} is {told!r}, but this attempt's is {wanted!r}. Nothing was applied.")
+
+
+def _verified(
+    statement: str, keys: KeySet, signer: Signer | None, now: float, typ: str
+) -> tuple[dict[str, Any], VerificationKey]:
+    signed = jws.verify(statement, keys, typ=typ)
+    claims = strict_json.parse(signed.payload)
+    issued = strict_json.integer(claims, "iat")
+    skew = 300.0 if signer is None else signer.skew
+    if issued > now + skew:
+        raise NotGenuine(
+            "in_the_future",
+            f"The statement is dated {issued - now:.0f} seconds ahead of our clock; at most {skew:.0f} are allowed.",
+        )
+    if signed.key.is_retired(issued):
+        raise NotGenuine(
+            "key_retired",
+            f"The key {signed.key.kid!r} retired at {signed.key.retired_at}, before the statement was made.",
+        )
+    if signer is not None:
+        _same("wrong_issuer", "statement's issuer", strict_json.text(claims, "iss"), signer.issuer)
+        _same("other_merchant", "statement's audience", strict_json.text(claims, "aud"), signer.merchant)
+    return claims, signed.key
+
+
+def _kept(statement: str, key: VerificationKey, kind: StatementKind, now: float) -> Evidence:
+    keys = strict_json.dumps(KeySet((key,)).jwks()).decode()
+    return Evidence(Proof.JWS, kind, statement, keys, datetime.fromtimestamp(now, UTC))
+
+
+def _confirmation(kind: StatementKind, claims: dict[str, Any], evidence: Evidence) -> Confirmation:
+    issued_at = datetime.fromtimestamp(strict_json.integer(claims, "iat"), UTC)
+    text = partial(strict_json.text, claims)
+    refund = kind is StatementKind.REFUND
+    return Confirmation(
+        kind=kind,
+        issuer=text("iss"),
+        merchant=text("aud"),
+        installation=text("installation"),
+        mode=text("mode"),
+        invoice=text("invoice"),
+        reference=text("reference"),
+        token=text("token"),
+        quote_digest=text("quote_digest") if kind is StatementKind.SETTLEMENT else None,
+        movement=text("refund" if refund else "movement"),
+        units=strict_json.units(claims, "units"),
+        accepted_at=issued_at if refund else strict_json.moment(claims, "accepted_at"),
+        issued_at=issued_at,
+        evidence=evidence,
+        of=text("of") if kind is StatementKind.RETURN else None,
+        refund_reference=text("refund_reference") if refund else None,
+    )
+
+
+def _decimals(claims: dict[str, Any]) -> int:
+    decimals = strict_json.integer(claims, "decimals")
+    if not 0 <= decimals <= 36:
+        raise Unreadable("bad_value", f"A token of {decimals} decimals is none we know.", field="decimals")
+    return decimals
+
+
+def _enum(kind: type[E], claims: dict[str, Any], name: str) -> E:
+    value = strict_json.text(claims, name)
+    try:
+        return kind(value)
+    except ValueError:
+        raise Unreadable(
+            "bad_value", f"The member {name!r} is {value[:60]!r}; one of {', '.join(kind)} was due.", field=name
+        ) from None

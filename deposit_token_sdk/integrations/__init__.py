@@ -1,0 +1,1 @@
+"""The SDK in web frameworks: thin, and each importing only its own framework."""

@@ -1,0 +1,27 @@
+"""Banks' APIs: what each can be asked, and which installed one the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from deposit_token_sdk.errors import ConfigurationError
+from deposit_token_sdk.issuers.protocol import Issuer
+from deposit_token_sdk.settings import Settings
+
+GROUP = "deposit_token_sdk.issuers"
+
+
+def issuer_from(settings: Settings) -> Issuer:
+    """The issuer that DEPOSIT_TOKEN_ISSUER names, made with these settings. Third parties' are found by entry point.
+
+    Raises ConfigurationError (``issuer_unknown``).
+    """
+    found = entry_points(group=GROUP, name=settings.issuer)
+    for entry in found:
+        make: Callable[[Settings], Issuer] = entry.load()
+        return make(settings)
+    names = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)}))
+    raise ConfigurationError(
+        "issuer_unknown", f"No issuer {settings.issuer!r} is installed; DEPOSIT_TOKEN_ISSUER can be one of: {names}."
+    )

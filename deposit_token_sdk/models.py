@@ -1,0 +1,298 @@
+"""The values that pass between bank, client and checkout: frozen, typed, and without behaviour of their own.
+
+Token amounts are integers in the token's smallest unit; prices are `Money`; times are aware datetimes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from attrs import field, frozen
+
+from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
+from deposit_token_sdk.money import Money
+
+
+class Mode(StrEnum):
+    """Whether money is real: a setting, and a claim in every statement and event."""
+
+    TEST = "test"
+    LIVE = "live"
+
+
+class TokenKind(StrEnum):
+    """A claim on a bank deposit, or a stablecoin."""
+
+    DEPOSIT = "deposit"
+    STABLECOIN = "stablecoin"
+
+
+class Bearer(StrEnum):
+    """Who pays the bank's fee (ISO 20022 ChargeBearer): DEBT the buyer, CRED the merchant."""
+
+    DEBT = "DEBT"
+    CRED = "CRED"
+
+
+class Capture(StrEnum):
+    """Whether an approved payment settles at once, or is held until the merchant's signed word."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+
+
+class Proof(StrEnum):
+    """What makes a confirmation believable."""
+
+    JWS = "jws"
+    SIGNED_MESSAGE = "signed_message"
+    CHANNEL = "channel"
+    CHAIN = "chain"
+
+
+class StatementKind(StrEnum):
+    """Which fact a confirmation states."""
+
+    SETTLEMENT = "settlement"
+    REFUND = "refund"
+    RETURN = "return"
+
+
+@frozen
+class Token:
+    """One deposit token, as its issuer describes it."""
+
+    code: str
+    currency: str
+    decimals: int
+    issuer: str
+    kind: TokenKind
+    rail: str
+
+
+@frozen
+class NewQuote:
+    """What the shop asks a price for. `key` is the idempotency key."""
+
+    reference: str
+    installation: str
+    price: Money
+    token: str
+    bearer: Bearer
+    key: str
+
+
+@frozen
+class Quote:
+    """The bank's price lock. `due` is what the buyer pays and `net` what the merchant gets, in token units.
+
+    `rate` is token currency per unit of price currency. `statement` is the bank's signed word (a compact JWS), or
+    None where a bank quotes nothing; `digest` names the statement in invoice and settlement.
+    """
+
+    id: str
+    reference: str
+    merchant: str
+    installation: str
+    mode: Mode
+    price: Money
+    token: str
+    decimals: int
+    rate: Decimal
+    fee: int
+    bearer: Bearer
+    due: int
+    net: int
+    expires_at: datetime
+    digest: str
+    statement: str | None = field(default=None, repr=False)
+
+
+@frozen
+class NewInvoice:
+    """What the shop asks to have paid, under a quote. `key` is the idempotency key."""
+
+    reference: str
+    installation: str
+    quote_id: str
+    quote_digest: str
+    token: str
+    due: int
+    capture: Capture
+    return_url: str
+    key: str
+
+
+@frozen
+class Movement:
+    """Money that moves, or is held, towards an invoice or back. `word` is the bank's own word for its stage."""
+
+    id: str
+    stage: Stage
+    units: int
+    accepted_at: datetime
+    word: str
+
+
+@frozen
+class NewRefund:
+    """What the shop sends back, in token units. `reference` and `key` are the refund's own."""
+
+    reference: str
+    installation: str
+    invoice: str
+    units: int
+    key: str
+
+
+@frozen
+class Refund:
+    """A refund as the bank tells it. `reference` is the one the shop gave, `word` the bank's own status."""
+
+    id: str
+    reference: str
+    invoice: str
+    units: int
+    stage: RefundStage
+    word: str
+    statement: str | None = field(default=None, repr=False)
+
+
+@frozen
+class Invoice:
+    """The bank's request for payment of one attempt. `word` is the bank's own status: kept, not trusted alone."""
+
+    id: str
+    reference: str
+    merchant: str
+    installation: str
+    mode: Mode
+    token: str
+    due: int
+    quote_digest: str
+    word: str
+    version: int
+    expires_at: datetime
+    pay_url: str | None
+    instructions: str | None
+    capture: Capture
+    movements: tuple[Movement, ...] = ()
+    refunds: tuple[Refund, ...] = ()
+
+
+@frozen
+class InvoicePage:
+    """A page of invoices and the cursor of the next, None on the last."""
+
+    invoices: tuple[Invoice, ...]
+    next: str | None
+
+
+@frozen
+class Evidence:
+    """A confirmation as it is kept: kind of proof, the bytes, the keys known then (a JWK set), the time."""
+
+    proof: Proof
+    kind: StatementKind
+    content: str = field(repr=False)
+    keys: str = field(repr=False)
+    at: datetime
+
+
+@frozen
+class Confirmation:
+    """A bank's verified word that money moved. Made by `evidence.authenticate` and nowhere else.
+
+    `movement` is the id of the payment or return, or of the refund; `of` the payment a return takes back.
+    """
+
+    kind: StatementKind
+    issuer: str
+    merchant: str
+    installation: str
+    mode: str
+    invoice: str
+    reference: str
+    token: str
+    quote_digest: str | None
+    movement: str
+    units: int
+    accepted_at: datetime
+    issued_at: datetime
+    evidence: Evidence
+    of: str | None = None
+    refund_reference: str | None = None
+
+    @property
+    def proof(self) -> Proof:
+        """What makes it believable."""
+        return self.evidence.proof
+
+
+@frozen
+class Event:
+    """The verified envelope of one webhook, thin: what it is about; the rest is read when asked for.
+
+    `digest` is of the body, so that the same id with other content shows.
+    """
+
+    id: str
+    type: str
+    digest: str
+    merchant: str
+    installation: str
+    mode: str
+    invoice: str | None
+    reference: str | None
+    version: int | None
+    statement: str | None = field(repr=False)
+    data: dict[str, object] = field(repr=False)
+
+
+@frozen
+class Report:
+    """What any message from the bank says about one invoice: webhook, poll or answer.
+
+    `digest` names the report's content where no event id does.
+    """
+
+    issuer: str
+    merchant: str
+    installation: str
+    mode: str
+    invoice: str
+    reference: str
+    digest: str
+    event_id: str | None = None
+    movements: tuple[Movement, ...] = ()
+    words: frozenset[Word] = frozenset()
+    refunds: tuple[Refund, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
+
+
+@frozen
+class Backing:
+    """The bank's own signed word that tokens in circulation equal deposits held, both in token units."""
+
+    token: str
+    circulation: int
+    deposits: int
+    as_of: datetime
+    issued_at: datetime
+    statement: str = field(repr=False)
+
+
+@frozen
+class LedgerEntry:
+    """One posting of the bank's ledger of a day, towards (payment) or from (return, refund, fee) the merchant."""
+
+    id: str
+    at: datetime
+    kind: str
+    invoice: str
+    reference: str
+    movement: str
+    token: str
+    units: int

@@ -1,0 +1,142 @@
+"""The bank itself: its books, its clock, its house rules, and the desk at which everything is decided.
+
+Whoever asks, the web edge, a page or the control, opens a desk, calls one decision in quotes, invoices, movements,
+refunds or statements, and closes it: that is one transaction, decided alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger
+from deposit_token_sdk.sandbox.clock import BusinessClock
+from deposit_token_sdk.sandbox.desk import Desk, House
+from deposit_token_sdk.sandbox.faults import Faults
+from deposit_token_sdk.sandbox.ledger import BUYER, MERCHANT, account
+from deposit_token_sdk.sandbox.memory import InHand
+from deposit_token_sdk.sandbox.pricing import TOKENS
+from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import Database, facts, merchants
+from deposit_token_sdk.signing.keys import VerificationKey
+
+DEMO_MERCHANT: Final = "demo-shop"
+BUYERS: Final[Mapping[str, tuple[str, int]]] = {
+    "anna": ("Anna Albrecht", 1_000_000),
+    "bilal": ("Bilal Bakr", 1_000_000),
+    "chen": ("Chen Cui", 1_000_000),
+    "dora": ("Dora Diaz, whose account is almost empty", 1),
+}
+"""The demo buyers: their names and how many whole tokens of each kind they start with."""
+WORKING_BALANCE: Final = 100_000
+"""Whole tokens of each kind a merchant starts with: a refund at the merchant's cost may exceed what came in."""
+
+
+class Bank:
+    """The books, and who may look into them. Close it when done."""
+
+    def __init__(self, database_url: str, house: House) -> None:
+        self.house = house
+        self.faults = Faults()
+        self.in_hand = InHand()
+        self._database = Database(database_url)
+        self._listeners: list[Callable[[], None]] = []
+        with self._database.transaction() as db:
+            self.clock = BusinessClock(timedelta(microseconds=int(fact(db, "clock_offset", lambda: "0"))))
+            self.page_secret = bytes.fromhex(fact(db, "page_secret", lambda: secrets.token_hex(32)))
+            opened = fact(db, "opened", lambda: "no") == "yes"
+        if not opened:
+            self._open()
+
+    def _open(self) -> None:
+        with self.desk() as desk:
+            for buyer, (_, whole) in BUYERS.items():
+                for token in TOKENS.values():
+                    target = account(BUYER, token.code, buyer)
+                    ledger.issue(desk.db, token.code, target, whole * 10**token.decimals, desk.now)
+            keyring.published(desk.db)
+            desk.db.execute(update(facts).where(facts.c.name == "opened").values(value="yes"))
+
+    def on_news(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every transaction that left webhooks to send, or moved the clock."""
+        self._listeners.append(listener)
+
+    @contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """One transaction. What has run out by now is ended first."""
+        with self._database.transaction() as db:
+            desk = Desk(db, self.house, self.faults, self.clock.now(), clock.real_now())
+            invoices.expire_due(desk)
+            yield desk
+        if desk.woke:
+            self._wake()
+
+    def advance(self, by: timedelta) -> None:
+        """Move the business clock on, for good, and end what has run out. Raises Refused (``malformed``)."""
+        with self._database.transaction() as db:
+            self.clock.advance(by)
+            offset = str(self.clock.offset // timedelta(microseconds=1))
+            db.execute(update(facts).where(facts.c.name == "clock_offset").values(value=offset))
+        with self.desk():
+            pass
+        self._wake()
+
+    def _wake(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def close(self) -> None:
+        """Close the books."""
+        self._database.close()
+
+
+def fact(db: Connection, name: str, first: Callable[[], str]) -> str:
+    """Something the bank knows of itself; `first` makes it when there is nothing yet."""
+    value = db.execute(select(facts.c.value).where(facts.c.name == name)).scalar()
+    if value is None:
+        value = first()
+        db.execute(insert(facts).values(name=name, value=value))
+    return value
+
+
+def take_on(desk: Desk, merchant: str, name: str, key: VerificationKey, webhook_url: str | None) -> None:
+    """Make a merchant, or give one that is there another key, name or address. Raises Refused (``malformed``)."""
+    known = desk.db.execute(select(merchants.c.id).where(merchants.c.id == merchant)).scalar()
+    if known is None:
+        desk.db.execute(insert(merchants).values(id=merchant, name=name, webhook_url=webhook_url))
+        keyring.add_webhook_key(desk.db, merchant)
+        for token in TOKENS.values():
+            target = account(MERCHANT, token.code, merchant)
+            ledger.issue(desk.db, token.code, target, WORKING_BALANCE * 10**token.decimals, desk.now)
+    elif webhook_url is not None:
+        set_webhook_url(desk, merchant, webhook_url)
+    keyring.enrol(desk.db, merchant, key)
+
+
+def set_webhook_url(desk: Desk, merchant: str, url: str | None) -> None:
+    """Where the merchant's webhooks go; None: nowhere, they wait. Raises Refused (``malformed``)."""
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise Refused("malformed", "A webhook address is http or https.")
+    merchant_of(desk, merchant)
+    desk.db.execute(update(merchants).where(merchants.c.id == merchant).values(webhook_url=url))
+
+
+def merchant_of(desk: Desk, merchant: str) -> tuple[str, str | None]:
+    """A merchant's name and webhook address. Raises Refused (``malformed``)."""
+    row = desk.row(
+        select(merchants).where(merchants.c.id == merchant),
+        "malformed",
+        f"There is no merchant {merchant[:60]!r}.",
+    )
+    return str(row["name"]), row["webhook_url"]
+
+
+def ping(desk: Desk, merchant: str) -> str:
+    """Send a signed test event and return its id: about nothing, but for one merchant and mode."""
+    merchant_of(desk, merchant)
+    return desk.tell(merchant, "test.ping", {"merchant": merchant, "installation": "", "mode": desk.house.mode})

@@ -1,0 +1,247 @@
+"""The bank as one object: books, web edge and webhook delivery, started and stopped together in this process.
+
+The server stands on loopback only. Whatever it keeps lies in its data folder: the database, unless another is
+named, and the merchants' private keys, each readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from deposit_token_sdk.errors import ConfigurationError
+from deposit_token_sdk.sandbox import bank as bank_room
+from deposit_token_sdk.sandbox import keyring
+from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
+from deposit_token_sdk.sandbox.control import Control
+from deposit_token_sdk.sandbox.delivery import Delivery
+from deposit_token_sdk.sandbox.desk import House
+from deposit_token_sdk.signing.keys import Algorithm, SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+SHORT_SCHEDULE: Final = (0.0, 0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
+"""Seconds before each try of a webhook. Standard Webhooks' own schedule spans hours; a sandbox is not that patient."""
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_MERCHANT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+_THREADS = 16
+
+
+class Sandbox:
+    """The sandbox bank. ``with Sandbox(folder) as bank:`` serves at ``bank.url`` until the block is left.
+
+    `port` 0 takes a free one. `quote_life` is in seconds of business time. `require_signatures` False also takes
+    unsigned requests, as the demo merchant's. Raises ConfigurationError (``not_loopback``).
+    """
+
+    def __init__(
+        self,
+        data: Path | str,
+        database_url: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        mode: str = "test",
+        issuer: str = "sandbox-bank",
+        webhook_schedule: Sequence[float] = SHORT_SCHEDULE,
+        *,
+        quote_life: float = 900.0,
+        require_signatures: bool = True,
+    ) -> None:
+        if host not in _LOOPBACK:
+            raise ConfigurationError("not_loopback", f"The sandbox serves on {', '.join(_LOOPBACK)}, not on {host!r}.")
+        self._data = Path(data)
+        self._database_url = database_url
+        self._host = host
+        self._port = port
+        self._require_signatures = require_signatures
+        self._settings: dict[str, Any] = {
+            "issuer": issuer,
+            "mode": mode,
+            "quote_life": timedelta(seconds=quote_life),
+            "schedule": tuple(webhook_schedule) or (0.0,),
+        }
+        self._bank: Bank | None = None
+        self._serving: _Serving | None = None
+
+    @property
+    def url(self) -> str:
+        """The bank's address. Raises ConfigurationError (``no_port``) before a free port has been taken."""
+        if not self._port:
+            raise ConfigurationError("no_port", "The bank has no address yet: name a port, or start it first.")
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
+
+    @property
+    def control(self) -> Control:
+        """Everything a test or a developer may want to happen; the same verbs as the control API's."""
+        if self._bank is None:
+            raise ConfigurationError("not_started", "Start the bank first.")
+        return Control(self._bank, self._enrol)
+
+    def start(self) -> Sandbox:
+        """Open the books, serve, and deliver webhooks; returns at once."""
+        listening = socket.create_server((self._host, self._port), family=_family(self._host), backlog=256)
+        self._port = listening.getsockname()[1]
+        try:
+            bank = self._open()
+            self._serving = _Serving(self._application(bank), listening)
+        except BaseException:
+            listening.close()
+            self._close()
+            raise
+        self._delivery = Delivery(bank)
+        self._serving.start()
+        self._delivery.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving and delivering, and close the books. Twice does no harm."""
+        if self._serving is not None:
+            self._serving.stop()
+            self._delivery.stop()
+            self._serving = None
+        self._close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def environment(self, webhook_url: str | None = None) -> dict[str, str]:
+        """The settings of the demo merchant's shop; its webhooks go to `webhook_url` from now on, where given.
+
+        Works before `start` too, where a port was named.
+        """
+        with self._books():
+            return self._enrol(DEMO_MERCHANT, "Demo Shop", webhook_url)
+
+    @contextmanager
+    def _books(self) -> Iterator[None]:
+        """The books, open: those of the running bank, or opened for the moment."""
+        if self._bank is not None:
+            yield
+            return
+        self._open()
+        try:
+            yield
+        finally:
+            self._close()
+
+    def _open(self) -> Bank:
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = self._database_url or f"sqlite:///{self._data.resolve() / 'bank.sqlite3'}"
+        self._bank = Bank(database, House(address=self.url, **self._settings))
+        self._enrol(DEMO_MERCHANT, "Demo Shop", None)
+        return self._bank
+
+    def _close(self) -> None:
+        if self._bank is not None:
+            self._bank.close()
+            self._bank = None
+
+    def _application(self, bank: Bank) -> Any:
+        from flask import Flask  # noqa: PLC0415 - a bank that only names its settings serves nothing
+
+        from deposit_token_sdk.sandbox import approval, remote, web  # noqa: PLC0415
+
+        app = Flask(__name__, template_folder="pages", static_folder="pages/static", static_url_path="/static")
+        app.config["MAX_CONTENT_LENGTH"] = web.LARGEST_BODY
+        web.Api(bank, self._require_signatures).mount(app)
+        remote.mount(app, self.control)
+        approval.Pages(bank).mount(app)
+        return web.Edge(app, self._names)
+
+    def _names(self) -> frozenset[str]:
+        """The Host headers this bank answers to."""
+        return frozenset(f"{name}:{self._port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+
+    def _enrol(self, merchant: str, name: str, webhook_url: str | None) -> dict[str, str]:
+        """Take a merchant on, with a key in the data folder, and return what its shop needs to know."""
+        if self._bank is None or not _MERCHANT.fullmatch(merchant):
+            raise ConfigurationError("bad_merchant", f"{merchant[:60]!r}: 1 to 40 of a-z, 0-9 and the hyphen are due.")
+        kid = f"{merchant}-1"
+        path = self._data / f"{merchant}-signing-key.pem"
+        key = _private_key(path, kid)
+        with self._bank.desk() as desk:
+            bank_room.take_on(desk, merchant, name, key.verification_key(), webhook_url)
+            signers = keyring.webhook_signers(desk.db, merchant)
+        return {
+            "DEPOSIT_TOKEN_ISSUER": "reference",
+            "DEPOSIT_TOKEN_BANK": self._bank.house.issuer,
+            "DEPOSIT_TOKEN_URL": self.url,
+            "DEPOSIT_TOKEN_MERCHANT": merchant,
+            "DEPOSIT_TOKEN_MODE": self._bank.house.mode,
+            "DEPOSIT_TOKEN_SIGNING_KEY_FILE": str(path.resolve()),
+            "DEPOSIT_TOKEN_SIGNING_KEY_ID": kid,
+            "DEPOSIT_TOKEN_WEBHOOK_KEYS": " ".join(signer.public_text for signer in signers),
+            "DEPOSIT_TOKEN_JWKS_URL": f"{self.url}/.well-known/jwks.json",
+        }
+
+
+class _Serving:
+    """waitress in a thread of its own, on a socket that is listening already, stopped when asked."""
+
+    def __init__(self, application: Any, listening: socket.socket) -> None:
+        from waitress.server import create_server  # noqa: PLC0415
+
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._channels: dict[int, Any] = {}
+        self._server: Any = create_server(
+            application,
+            map=self._channels,
+            sockets=[listening],
+            threads=_THREADS,
+            max_request_body_size=2 << 20,
+            max_request_header_size=64 << 10,
+            ident="deposit-token-sandbox",
+            clear_untrusted_proxy_headers=True,
+        )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sandbox-server", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._server.pull_trigger()
+        self._thread.join()
+
+    def _run(self) -> None:
+        from waitress import wasyncore  # noqa: PLC0415
+
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=1.0, map=self._channels, use_poll=True, count=1)
+        self._server.task_dispatcher.shutdown()
+        self._server.close()
+        wasyncore.close_all(map=self._channels, ignore_all=True)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _private_key(path: Path, kid: str) -> SigningKey:
+    """The key in that file; made, for its owner's eyes only, if there is none."""
+    try:
+        return SigningKey.from_pem(path.read_bytes(), Algorithm.ED25519, kid)
+    except FileNotFoundError:
+        key = SigningKey.generate(Algorithm.ED25519, kid)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+        file.write(key.to_pem())
+    return key

@@ -1,0 +1,85 @@
+"""What the bank remembers of requests: the nonces it has seen, and the answer it gave under each idempotency key.
+
+The answer is kept in the transaction that does the work, so that a bank killed at any moment has done it and
+remembers, or neither. Keys live for a day of business time, so that a test can let one expire.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from attrs import frozen
+from sqlalchemy import Connection, delete, insert, select
+
+from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import answers, nonces
+
+KEY_LIFE = timedelta(hours=24)
+NONCE_LIFE = timedelta(minutes=15)
+
+
+@frozen
+class Kept:
+    """An answer as it was given."""
+
+    status: int
+    body: str
+
+
+def fingerprint(method: str, target: str, body: bytes) -> str:
+    """What a request comes to: another one under the same key is refused."""
+    return sha256(f"{method}\n{target}\n".encode() + body).hexdigest()
+
+
+def recall(db: Connection, merchant: str, key: str, asked: str, now: datetime) -> Kept | None:
+    """The answer given under this key. Raises Refused (``idempotency_key_reused``)."""
+    db.execute(delete(answers).where(answers.c.at < now - KEY_LIFE))
+    row = db.execute(select(answers).where(answers.c.merchant == merchant, answers.c.key == key)).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != asked:
+        raise Refused("idempotency_key_reused", "This Idempotency-Key came with another method, path or body.")
+    return Kept(row.status, row.body)
+
+
+def keep(db: Connection, merchant: str, key: str, asked: str, kept: Kept, now: datetime) -> None:
+    """Remember the answer given under this key."""
+    db.execute(
+        insert(answers).values(
+            merchant=merchant, key=key, fingerprint=asked, status=kept.status, body=kept.body, at=now
+        )
+    )
+
+
+def nonce_seen(db: Connection, kid: str, nonce: str, real: datetime) -> bool:
+    """Whether this nonce came before; if not, it is remembered now."""
+    db.execute(delete(nonces).where(nonces.c.at < real - NONCE_LIFE))
+    if db.execute(select(nonces.c.at).where(nonces.c.kid == kid, nonces.c.nonce == nonce)).first() is not None:
+        return True
+    db.execute(insert(nonces).values(kid=kid, nonce=nonce, at=real))
+    return False
+
+
+class InHand:
+    """The idempotency keys whose requests are being worked on in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: set[tuple[str, str]] = set()
+
+    @contextmanager
+    def only(self, merchant: str, key: str) -> Iterator[None]:
+        """Work on this key alone. Raises Refused (``idempotency_key_in_use``)."""
+        with self._lock:
+            if (merchant, key) in self._keys:
+                raise Refused("idempotency_key_in_use", "A request with this Idempotency-Key is being worked on.")
+            self._keys.add((merchant, key))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._keys.discard((merchant, key))

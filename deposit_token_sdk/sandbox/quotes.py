@@ -1,0 +1,119 @@
+"""Price locks: the bank's signed word on what an amount comes to in one of its tokens, and until when."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import RowMapping, insert, select
+
+from deposit_token_sdk.errors import InvalidInput
+from deposit_token_sdk.money import Money
+from deposit_token_sdk.sandbox import pricing
+from deposit_token_sdk.sandbox.desk import Desk, new_id
+from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import quotes
+from deposit_token_sdk.signing import strict_json
+from deposit_token_sdk.signing.base64url import encode_url
+
+TYP = "deposit-quote+jws"
+_REFERENCE = re.compile(r"[A-Za-z0-9]{1,34}", re.ASCII)
+_INSTALLATION = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+
+
+def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """`POST /quotes`: price it, sign it, keep it."""
+    terms = read_terms(desk, asked)
+    token = token_of(strict_json.text(asked, "token"))
+    bearer = one_of(asked, "bearer", "DEBT", "CRED")
+    price = _price(strict_json.member(asked, "price"))
+    priced = pricing.price(token, price.currency, price.amount, bearer)
+    quote = new_id("quo")
+    expires_at = desk.now + desk.house.quote_life
+    amount = f"{price.amount:f}"
+    claims = {
+        **desk.common_claims(merchant, terms["installation"]),
+        "jti": quote,
+        "reference": terms["reference"],
+        "price": {"currency": price.currency, "amount": amount},
+        "token": token.code,
+        "decimals": token.decimals,
+        "rate": priced.rate,
+        "fee": str(priced.fee),
+        "bearer": bearer,
+        "due": str(priced.due),
+        "net": str(priced.net),
+        "expires_at": strict_json.rfc3339(expires_at),
+    }
+    statement = desk.sign(TYP, claims)
+    row = {
+        "id": quote,
+        "merchant": merchant,
+        **terms,
+        "currency": price.currency,
+        "amount": amount,
+        "token": token.code,
+        "rate": priced.rate,
+        "fee": priced.fee,
+        "bearer": bearer,
+        "due": priced.due,
+        "net": priced.net,
+        "expires_at": expires_at,
+        "statement": statement,
+        "digest": encode_url(sha256(statement.encode("ascii")).digest()),
+    }
+    desk.db.execute(insert(quotes).values(row))
+    return {"id": quote, "reference": terms["reference"], "statement": statement}
+
+
+def find(desk: Desk, quote_id: str, merchant: str | None = None) -> RowMapping:
+    """A quote's row. Raises Refused (``unknown_quote``)."""
+    chosen = select(quotes).where(quotes.c.id == quote_id)
+    if merchant is not None:
+        chosen = chosen.where(quotes.c.merchant == merchant)
+    return desk.row(chosen, "unknown_quote", f"There is no quote {quote_id[:60]!r} of this merchant.")
+
+
+def token_of(code: str, *, status: int | None = None) -> pricing.DemoToken:
+    """A token this bank issues. Raises Refused (``unknown_token``)."""
+    token = pricing.TOKENS.get(code)
+    if token is None:
+        raise Refused(
+            "unknown_token", f"This bank issues {', '.join(pricing.TOKENS)}, not {code[:40]!r}.", status=status
+        )
+    return token
+
+
+def read_terms(desk: Desk, asked: dict[str, Any]) -> dict[str, str]:
+    """Reference and installation of a request, and that its mode is this bank's. Raises Refused."""
+    reference = strict_json.text(asked, "reference")
+    if not _REFERENCE.fullmatch(reference):
+        raise Refused("malformed", "A reference is 1 to 34 letters and digits.")
+    installation = strict_json.text(asked, "installation")
+    if not _INSTALLATION.fullmatch(installation):
+        raise Refused("malformed", "An installation is 1 to 128 visible ASCII characters.")
+    mode = strict_json.text(asked, "mode")
+    if mode != desk.house.mode:
+        raise Refused("wrong_mode", f"This bank runs in mode {desk.house.mode!r}; the request says {mode[:20]!r}.")
+    return {"reference": reference, "installation": installation}
+
+
+def one_of(asked: dict[str, Any], name: str, *allowed: str) -> str:
+    """A member that is one of a few words. Raises Refused (``malformed``)."""
+    word = strict_json.text(asked, name)
+    if word not in allowed:
+        raise Refused("malformed", f"{name!r} is one of {', '.join(allowed)}, not {word[:40]!r}.")
+    return word
+
+
+def _price(asked: dict[str, Any]) -> Money:
+    currency = strict_json.text(asked, "currency")
+    try:
+        price = Money(strict_json.plain(asked, "amount"), currency)
+    except InvalidInput as error:
+        code = "unsupported_currency" if error.reason == "unknown_currency" else "malformed"
+        raise Refused(code, str(error)) from None
+    if price.amount <= 0:
+        raise Refused("malformed", "A price is more than nothing.")
+    return price

@@ -1,0 +1,309 @@
+"""The bank's database: its tables, and transactions over any SQLAlchemy URL (SQLite in WAL mode by default).
+
+Token units are whole numbers in text columns: a text holds any number of digits on any database and never passes
+through a float. Times are RFC 3339 text of fixed width in UTC, so that they sort as they stand. One bank process
+serves one database; within it one transaction is decided at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.types import TypeDecorator
+
+_FIXED_WIDTH = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class Units(TypeDecorator[int]):
+    """Token units: an int in Python, its decimal digits in the database."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Any) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> int | None:
+        return None if value is None else int(value)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment: an aware datetime in Python, sortable UTC text in the database."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
+        return None if value is None else value.astimezone(UTC).strftime(_FIXED_WIDTH)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
+        return None if value is None else datetime.strptime(value, _FIXED_WIDTH).replace(tzinfo=UTC)
+
+
+metadata = MetaData()
+
+facts = Table("facts", metadata, Column("name", String, primary_key=True), Column("value", Text, nullable=False))
+
+bank_keys = Table(
+    "bank_keys",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("kid", String, unique=True, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("algorithm", String, nullable=False),
+    Column("pem", Text, nullable=False),
+    Column("retired_at", Moment),
+    Column("revoked_at", Moment),
+)
+
+merchants = Table(
+    "merchants",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("webhook_url", String),
+)
+
+merchant_keys = Table(
+    "merchant_keys",
+    metadata,
+    Column("kid", String, primary_key=True),
+    Column("merchant", String, nullable=False),
+    Column("jwk", Text, nullable=False),
+)
+
+webhook_keys = Table(
+    "webhook_keys",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("merchant", String, nullable=False, index=True),
+    Column("secret", String, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("token", String, nullable=False, index=True),
+    Column("balance", Units, nullable=False),
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("token", String, nullable=False),
+    Column("units", Units, nullable=False),
+    Column("merchant", String),
+    Column("invoice", String),
+    Column("reference", String),
+    Column("movement", String),
+    Index("transfers_of_a_day", "merchant", "at"),
+    Index("transfers_of_an_invoice", "invoice"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("transfer", String, nullable=False, index=True),
+    Column("account", String, nullable=False, index=True),
+    Column("units", Units, nullable=False),
+)
+
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("merchant", String, nullable=False),
+    Column("installation", String, nullable=False),
+    Column("reference", String, nullable=False),
+    Column("currency", String, nullable=False),
+    Column("amount", String, nullable=False),
+    Column("token", String, nullable=False),
+    Column("rate", String, nullable=False),
+    Column("fee", Units, nullable=False),
+    Column("bearer", String, nullable=False),
+    Column("due", Units, nullable=False),
+    Column("net", Units, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("invoice", String),
+)
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("merchant", String, nullable=False),
+    Column("installation", String, nullable=False),
+    Column("reference", String, nullable=False),
+    Column("quote", String, nullable=False),
+    Column("token", String, nullable=False),
+    Column("due", Units, nullable=False),
+    Column("fee", Units, nullable=False),
+    Column("bearer", String, nullable=False),
+    Column("capture", String, nullable=False),
+    Column("return_url", Text, nullable=False),
+    Column("pay_code", String, unique=True, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("fee_taken", Integer, nullable=False, default=0),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    UniqueConstraint("merchant", "reference", name="one_invoice_a_reference"),
+    Index("invoices_to_expire", "status", "expires_at"),
+)
+
+movements = Table(
+    "movements",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("invoice", String, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("units", Units, nullable=False),
+    Column("accepted_at", Moment, nullable=False),
+    Column("buyer", String, nullable=False),
+    Column("of", String),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("merchant", String, nullable=False),
+    Column("installation", String, nullable=False),
+    Column("invoice", String, nullable=False, index=True),
+    Column("reference", String, nullable=False),
+    Column("units", Units, nullable=False),
+    Column("status", String, nullable=False),
+    Column("buyer", String, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("merchant", "reference", name="one_refund_a_reference"),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("invoice", String, nullable=False, index=True),
+    Column("subject", String, nullable=False, unique=True),
+    Column("typ", String, nullable=False),
+    Column("claims", Text, nullable=False),
+    Column("kid", String, nullable=False),
+    Column("jws", Text, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("merchant", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("kid", String, primary_key=True),
+    Column("nonce", String, primary_key=True),
+    Column("at", Moment, nullable=False, index=True),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String, unique=True, nullable=False),
+    Column("merchant", String, nullable=False),
+    Column("invoice", String),
+    Column("type", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("copies", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("due_at", Moment),
+    Index("messages_due", "state", "due_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("message", String, nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("status", Integer),
+    Column("answer", Text, nullable=False),
+)
+
+
+class Database:
+    """The bank's database and the one lock under which it decides."""
+
+    def __init__(self, url: str) -> None:
+        self._lock = threading.RLock()
+        self._engine = _engine(url)
+        metadata.create_all(self._engine)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction, alone: committed at the end, rolled back when something is raised."""
+        with self._lock, self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediately)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {setting}").close()
+
+
+def _begin_immediately(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

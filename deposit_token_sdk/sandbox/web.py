@@ -1,0 +1,241 @@
+"""The bank's web edge: requests verified, idempotency kept, answers signed, problems told. It decides nothing.
+
+Every request of the reference API is signed (RFC 9421), and where it carried a signature the answer is signed too,
+refusals included. The address that counts is the one the merchant called, checked against the names this bank
+answers to, so that no web page can reach it under another name.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from deposit_token_sdk.errors import InvalidInput, NotGenuine, Unreadable
+from deposit_token_sdk.sandbox import api, clock, keyring, memory
+from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
+from deposit_token_sdk.sandbox.desk import new_id
+from deposit_token_sdk.sandbox.memory import Kept
+from deposit_token_sdk.sandbox.problems import Refused, problem
+from deposit_token_sdk.signing import http_signatures, strict_json
+from deposit_token_sdk.signing.keys import VerificationKey
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LARGEST_BODY: Final = 1 << 20
+_LOG = logging.getLogger("deposit_token_sdk.sandbox")
+_DROP = "sandbox.drop_connection"
+_NEVER_KEPT = frozenset({400, 401, 429})
+
+
+class Edge:
+    """The WSGI application around Flask: names this bank answers to, and connections cut on demand."""
+
+    def __init__(self, app: Flask, hosts: Callable[[], Collection[str]]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("HTTP_HOST", "").lower() not in self._hosts():
+            body = b"This bank does not answer to that name.\n"
+            headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
+            start_response("421 Misdirected Request", headers)
+            return [body]
+        answer = self._app(environ, start_response)
+        if environ.get(_DROP):
+            raise ConnectionAbortedError("the connection is cut on demand")  # waitress closes without an answer
+        return answer
+
+
+@frozen
+class Api:
+    """Serves the routes of the reference API for one bank."""
+
+    bank: Bank
+    require_signatures: bool
+
+    def mount(self, app: Flask) -> None:
+        """Add every route of the API, the bank's keys and the API's own description."""
+        for route in api.ROUTES:
+            app.add_url_rule(route.path, route.name, self._view(route), methods=[route.method])
+        app.add_url_rule("/.well-known/jwks.json", "jwks", self._keys)
+        app.add_url_rule("/openapi.yaml", "openapi", _description)
+        app.register_error_handler(HTTPException, self._http_error)
+        app.register_error_handler(Exception, self._failed)
+
+    def _view(self, route: api.Route) -> Callable[..., Response]:
+        def view(**path: str) -> Response:
+            request_id = new_id("req")
+            try:
+                return self._serve(route, path, request_id)
+            except Refused as refused:
+                return self._refusal(refused, request_id)
+            except NotGenuine as error:
+                return self._refusal(Refused("signature_invalid", f"{error.reason}: {error}"), request_id)
+            except Unreadable as error:
+                return self._refusal(Refused("malformed", str(error)), request_id)
+
+        return view
+
+    def _serve(self, route: api.Route, path: dict[str, str], request_id: str) -> Response:
+        body = request.get_data()
+        merchant = self._merchant(body)
+        asked = api.Asked(path, request.args, _read(route, body))
+        self._trouble_before(route, asked)
+        kept = self._decide(route, merchant, asked, body, request_id)
+        if self.bank.faults.take("error_after", about=asked.about, route=route.template):
+            raise Refused("internal", "The bank failed after it had done its work.")
+        if self.bank.faults.take("dropped", about=asked.about, route=route.template):
+            request.environ[_DROP] = True
+        return self._answer(kept, request_id)
+
+    def _merchant(self, body: bytes) -> str:
+        """Who asks: the owner of the key that signed. Raises NotGenuine."""
+        if not self.require_signatures and "signature" not in request.headers:
+            return DEMO_MERCHANT
+        with self.bank.desk() as desk:
+            owners: list[str] = []
+
+            def key(kid: str) -> VerificationKey:
+                merchant, found = keyring.merchant_key(desk.db, kid)
+                owners.append(merchant)
+                return found
+
+            http_signatures.verify_request(
+                request.method,
+                _called(),
+                _headers(),
+                body or None,
+                key,
+                now=desk.real.timestamp(),
+                nonce_seen=lambda kid, nonce: memory.nonce_seen(desk.db, kid, nonce, desk.real),
+            )
+        return owners[-1]
+
+    def _trouble_before(self, route: api.Route, asked: api.Asked) -> None:
+        where: dict[str, Any] = {"about": asked.about, "route": route.template}
+        faults = self.bank.faults
+        if late := faults.take("latency", **where):
+            time.sleep(late.seconds)
+        if busy := faults.take("rate_limited", **where):
+            raise Refused("rate_limited", f"Try again in {busy.seconds:g} s.")
+        if faults.take("error_before", **where):
+            raise Refused("internal", "The bank failed before it did anything.", status=503)
+
+    def _decide(self, route: api.Route, merchant: str, asked: api.Asked, body: bytes, request_id: str) -> Kept:
+        if route.method == "GET":
+            with self.bank.desk() as desk:
+                return _kept(route.status, route.decide(desk, merchant, asked))
+        key = request.headers.get("Idempotency-Key", "")
+        if not 1 <= len(key) <= 64 or not key.isascii() or not key.isprintable():
+            raise Refused("idempotency_key_missing", "Every POST carries an Idempotency-Key of 1 to 64 characters.")
+        mark = memory.fingerprint(request.method, str(request.environ["REQUEST_URI"]), body)
+        with self.bank.in_hand.only(merchant, key), self.bank.desk() as desk:
+            before = memory.recall(desk.db, merchant, key, mark, desk.now)
+            if before is not None:
+                return before
+            kept = self._work(route, desk, merchant, asked, request_id)
+            if kept.status not in _NEVER_KEPT:
+                memory.keep(desk.db, merchant, key, mark, kept, desk.now)
+            return kept
+
+    def _work(self, route: api.Route, desk: Any, merchant: str, asked: api.Asked, request_id: str) -> Kept:
+        """Do it, or refuse it with nothing done; and fail for good where a fault says so."""
+        where: dict[str, Any] = {"about": asked.about, "route": route.template}
+        failure = _kept(500, problem("internal", "The bank failed, and keeps to it.", 500, request_id))
+        if self.bank.faults.take("kept_error", **where):
+            return failure
+        try:
+            with desk.db.begin_nested():
+                kept = _kept(route.status, route.decide(desk, merchant, asked))
+        except Refused as refused:
+            return _kept(refused.status, problem(refused.code, refused.detail, refused.status, request_id))
+        except Unreadable as error:
+            return _kept(400, problem("malformed", str(error), 400, request_id))
+        return failure if self.bank.faults.take("kept_error_after", **where) else kept
+
+    def _refusal(self, refused: Refused, request_id: str) -> Response:
+        document = problem(refused.code, refused.detail, refused.status, request_id)
+        return self._answer(_kept(refused.status, document), request_id)
+
+    def _answer(self, kept: Kept, request_id: str) -> Response:
+        body = kept.body.encode()
+        answer = Response(body, kept.status)
+        answer.headers["Content-Type"] = "application/json" if kept.status < 400 else "application/problem+json"
+        answer.headers["Request-Id"] = request_id
+        answer.headers["Cache-Control"] = "no-store"
+        if kept.status in (429, 503):
+            answer.headers["Retry-After"] = "1"
+        self._sign(answer, body)
+        return answer
+
+    def _sign(self, answer: Response, body: bytes) -> None:
+        if "signature" not in request.headers:
+            return
+        with self.bank.desk() as desk:
+            key = keyring.current(desk.db, keyring.ANSWER)
+        try:
+            added = http_signatures.sign_answer(
+                answer.status_code,
+                {name.lower(): value for name, value in answer.headers.items()},
+                body,
+                request.method,
+                _called(),
+                _headers(),
+                key,
+                created=int(clock.real_now().timestamp()),
+            )
+        except (InvalidInput, NotGenuine):
+            return  # the request's own signature header cannot be covered: the answer stays unsigned
+        answer.headers.update(added)
+
+    def _keys(self) -> Response:
+        with self.bank.desk() as desk:
+            keys = keyring.published(desk.db).jwks()
+        return self._answer(_kept(200, keys), new_id("req"))
+
+    def _http_error(self, error: HTTPException) -> Response:
+        status = error.code or 500
+        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(status, "malformed")
+        if status >= 500:
+            code = "internal"
+        if status < 400:
+            return Response(status=status, headers=error.get_headers())
+        return self._refusal(Refused(code, error.description or code, status=status), new_id("req"))
+
+    def _failed(self, error: Exception) -> Response:
+        _LOG.error("The sandbox bank failed.", exc_info=error)
+        return self._refusal(Refused("internal", "The bank failed; its log says why."), new_id("req"))
+
+
+def _kept(status: int, document: dict[str, Any]) -> Kept:
+    return Kept(status, strict_json.dumps(document).decode())
+
+
+def _called() -> str:
+    """The address as the merchant called it, to the letter."""
+    return f"http://{request.host}{request.environ['REQUEST_URI']}"
+
+
+def _headers() -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _read(route: api.Route, body: bytes) -> dict[str, Any]:
+    if route.method == "GET":
+        return {}
+    if request.mimetype != "application/json":
+        raise Refused("malformed", "Content-Type is application/json.", status=415)
+    return strict_json.parse(body)
+
+
+def _description() -> Response:
+    text = (Path(__file__).parent / "openapi.yaml").read_bytes()
+    return Response(text, content_type="application/yaml; charset=utf-8")

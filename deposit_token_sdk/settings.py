@@ -1,0 +1,198 @@
+"""The DEPOSIT_TOKEN_* settings: one table, read once, checked before anything is sent.
+
+What a bank's documents do not say is configuration and stands here. Secrets are wrapped at the moment of reading
+and never reach a log, a repr, a traceback or a pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from deposit_token_sdk.errors import ConfigurationError, InvalidInput
+from deposit_token_sdk.models import Mode
+from deposit_token_sdk.money import plain_decimal
+
+PREFIX: Final = "DEPOSIT_TOKEN_"
+
+TABLE: Final[dict[str, tuple[str | None, str]]] = {
+    "ISSUER": ("reference", "The API the bank speaks: the name of an installed issuer."),
+    "BANK": (None, "The bank's own name for itself: `iss` of its statements, last part of the webhook address."),
+    "URL": (None, "The bank's base address: https, or http on loopback."),
+    "MERCHANT": (None, "The merchant's id at the bank: `aud` of every statement."),
+    "MODE": (None, "`test` or `live`; statements and events of the other mode are refused."),
+    "SIGNING_KEY": ("", "The merchant's private key (PEM, Ed25519) that signs requests and capture orders."),
+    "SIGNING_KEY_FILE": ("", "A file with that key, instead of the key itself."),
+    "SIGNING_KEY_ID": ("", "The name by which the bank knows that key."),
+    "MESSAGE_SIGNATURES": ("on", "`off` sends unsigned requests and takes unsigned answers: for mutual TLS only."),
+    "WEBHOOK_KEYS": ("", "The endpoint's webhook keys (`whpk_…` or `whsec_…`), several while one rotates."),
+    "OTHER_WEBHOOK_KEYS": ("", "The other mode's webhook keys: never accepted, they only explain a mix-up."),
+    "JWKS_URL": ("", "Where the bank's public keys are; by default /.well-known/jwks.json at its base address."),
+    "JWKS_FILE": ("", "A file with the bank's public keys, instead of an address."),
+    "JWKS_THUMBPRINTS": ("", "RFC 7638 thumbprints: only these of the bank's keys are used."),
+    "CLIENT_CERT": ("", "Mutual TLS: path of the certificate (PEM)."),
+    "CLIENT_KEY": ("", "Mutual TLS: path of its private key (PEM)."),
+    "CA_BUNDLE": ("", "Path of the certificate authorities to trust instead of the public ones."),
+    "MAX_FEE": ("0.05", "The highest fee the shop takes, as a share of gross."),
+    "BEARER": ("CRED", "Who pays the bank's fee: `CRED` the merchant, `DEBT` the buyer (ISO 20022)."),
+    "QUOTE_TTL": ("900", "Seconds an amount stays valid at a bank that gives no quotes."),
+    "TIMEOUT": ("10", "Seconds one try may take, connection and answer together."),
+    "DEADLINE": ("30", "Seconds one call may take over all its tries."),
+    "ATTEMPTS": ("5", "How often one call is tried at most."),
+    "MAX_BYTES": ("1048576", "The largest answer that is read."),
+    "SKEW": ("300", "Seconds by which the bank's clock and ours may differ."),
+}
+"""Every setting: its default (None where it must be given) and its meaning."""
+
+
+class Secret:
+    """A text that must not show. `reveal()` gives it; nothing else does."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself: hand it on at once, keep it nowhere."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A secret is not pickled: read it from the settings where it is needed.")
+
+
+@frozen
+class Settings:
+    """All settings of one client, checked. Times are in seconds, `max_fee` is a share of gross."""
+
+    issuer: str
+    bank: str
+    url: str
+    merchant: str
+    mode: Mode
+    signing_key: Secret
+    signing_key_id: str
+    message_signatures: bool
+    webhook_keys: tuple[Secret, ...]
+    other_webhook_keys: tuple[Secret, ...]
+    jwks_url: str
+    jwks_file: str
+    jwks_thumbprints: frozenset[str]
+    client_cert: str
+    client_key: str
+    ca_bundle: str
+    max_fee: Decimal
+    bearer: str
+    quote_ttl: float
+    timeout: float
+    deadline: float
+    attempts: int
+    max_bytes: int
+    skew: int
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read and check the DEPOSIT_TOKEN_* variables. Raises ConfigurationError (``setting_missing``,
+        ``setting_unknown``, ``setting_invalid``), naming each one."""
+        given = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX)}
+        unknown = [name for name in given if name.removeprefix(PREFIX) not in TABLE]
+        if unknown:
+            raise ConfigurationError(
+                "setting_unknown",
+                f"There is no setting {', '.join(sorted(unknown))}: docs/settings.md lists those there are.",
+            )
+        missing = [
+            PREFIX + name for name, (default, _) in TABLE.items() if default is None and not given.get(PREFIX + name)
+        ]
+        if missing:
+            raise ConfigurationError("setting_missing", f"Set {', '.join(missing)}: docs/settings.md says what to.")
+        return _checked({name: given.get(PREFIX + name) or default or "" for name, (default, _) in TABLE.items()})
+
+
+def _checked(text: dict[str, str]) -> Settings:
+    url = _address("URL", text["URL"]).rstrip("/")
+    return Settings(
+        issuer=text["ISSUER"],
+        bank=text["BANK"],
+        url=url,
+        merchant=text["MERCHANT"],
+        mode=Mode(_one_of("MODE", text["MODE"], "test", "live")),
+        signing_key=_signing_key(text),
+        signing_key_id=text["SIGNING_KEY_ID"],
+        message_signatures=_one_of("MESSAGE_SIGNATURES", text["MESSAGE_SIGNATURES"], "on", "off") == "on",
+        webhook_keys=tuple(Secret(key) for key in text["WEBHOOK_KEYS"].split()),
+        other_webhook_keys=tuple(Secret(key) for key in text["OTHER_WEBHOOK_KEYS"].split()),
+        jwks_url=_address("JWKS_URL", text["JWKS_URL"] or f"{url}/.well-known/jwks.json"),
+        jwks_file=text["JWKS_FILE"],
+        jwks_thumbprints=frozenset(text["JWKS_THUMBPRINTS"].split()),
+        client_cert=text["CLIENT_CERT"],
+        client_key=text["CLIENT_KEY"],
+        ca_bundle=text["CA_BUNDLE"],
+        max_fee=_decimal("MAX_FEE", text["MAX_FEE"]),
+        bearer=_one_of("BEARER", text["BEARER"], "CRED", "DEBT"),
+        quote_ttl=_seconds("QUOTE_TTL", text["QUOTE_TTL"]),
+        timeout=_seconds("TIMEOUT", text["TIMEOUT"]),
+        deadline=_seconds("DEADLINE", text["DEADLINE"]),
+        attempts=int(_decimal("ATTEMPTS", text["ATTEMPTS"], whole=True)),
+        max_bytes=int(_decimal("MAX_BYTES", text["MAX_BYTES"], whole=True)),
+        skew=int(_decimal("SKEW", text["SKEW"], whole=True)),
+    )
+
+
+def _signing_key(text: dict[str, str]) -> Secret:
+    if text["SIGNING_KEY"] and text["SIGNING_KEY_FILE"]:
+        raise _invalid("SIGNING_KEY", "is set beside DEPOSIT_TOKEN_SIGNING_KEY_FILE: set one of them")
+    if not text["SIGNING_KEY_FILE"]:
+        return Secret(text["SIGNING_KEY"].replace("\\n", "\n"))
+    try:
+        return Secret(Path(text["SIGNING_KEY_FILE"]).read_text(encoding="ascii"))
+    except (OSError, UnicodeError) as error:
+        raise _invalid("SIGNING_KEY_FILE", f"cannot be read ({type(error).__name__})") from None
+
+
+def _address(name: str, value: str) -> str:
+    parts = urlsplit(value)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        raise _invalid(name, f"is {value!r}: an https address is due (http on loopback only)")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise _invalid(name, "holds a user, a query or a fragment: leave them out")
+    return value
+
+
+def _one_of(name: str, value: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise _invalid(name, f"is {value!r}: one of {', '.join(allowed)} is due")
+    return value
+
+
+def _decimal(name: str, value: str, *, whole: bool = False) -> Decimal:
+    try:
+        number = plain_decimal(value)
+    except InvalidInput:
+        raise _invalid(name, f"is {value!r}: a plain number is due") from None
+    if number < 0 or (whole and number != number.to_integral_value()):
+        raise _invalid(name, f"is {value}: a {'whole ' if whole else ''}number from 0 is due")
+    return number
+
+
+def _seconds(name: str, value: str) -> float:
+    seconds = _decimal(name, value)
+    if not seconds:
+        raise _invalid(name, "is 0: a number of seconds above 0 is due")
+    return seconds.__float__()
+
+
+def _invalid(name: str, what: str) -> ConfigurationError:
+    return ConfigurationError("setting_invalid", f"{PREFIX}{name} {what}.")

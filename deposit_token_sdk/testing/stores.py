@@ -1,0 +1,493 @@
+"""What every store must keep, as tests: subclass `StoreConformance` and give it a fresh, empty store.
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture
+        def store(self, tmp_path):
+            return MyStore(...)
+
+Some tests run sixteen threads at once, so the store's database must be one that threads can share; override
+`around_thread` where a thread needs a context to work in. Nothing here looks inside a store.
+"""
+# ruff: noqa: S101
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from threading import Barrier
+from typing import Any, TypeVar
+
+import pytest
+from attrs import evolve
+
+from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Store, Verb
+from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage, Status, Word
+from deposit_token_sdk.models import Bearer, Capture, Confirmation, Evidence, Mode, Proof, Quote, StatementKind
+from deposit_token_sdk.money import Money
+
+R = TypeVar("R")
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=5, microseconds=7)
+HUGE = 10**78 - 1
+"""The largest number of token units there is: 78 digits, a 256-bit integer's length."""
+THREADS = 16
+
+
+def an_attempt(reference: str = "r1", order_id: str = "A-1", **changes: Any) -> Attempt:
+    """A live attempt, as a checkout writes it before the bank has answered."""
+    plain = Attempt(
+        reference=reference,
+        order_id=order_id,
+        issuer="sandbox",
+        token="SBUSD",  # noqa: S106
+        price=Money("128.50", "EUR"),
+        content="digest of the basket",
+        bearer=Bearer.DEBT,
+        capture=Capture.AUTOMATIC,
+        buyer_country="DE",
+        return_url="https://shop.example/thanks?order=A-1",
+        created_at=NOON,
+    )
+    return evolve(plain, **changes)
+
+
+def a_quote(reference: str = "r1", **changes: Any) -> Quote:
+    """The quote of the architecture's example, signed."""
+    plain = Quote(
+        id="q-1",
+        reference=reference,
+        merchant="m-1",
+        installation="abcd1234",
+        mode=Mode.TEST,
+        price=Money("128.50", "EUR"),
+        token="SBUSD",  # noqa: S106
+        decimals=2,
+        rate=Decimal("1.0837000000"),
+        fee=174,
+        bearer=Bearer.DEBT,
+        due=14100,
+        net=13926,
+        expires_at=LATER,
+        digest="digest of the quote",
+        statement="header.payload.signature",
+    )
+    return evolve(plain, **changes)
+
+
+def a_confirmation(reference: str = "r1", movement: str = "mv-1", **changes: Any) -> Confirmation:
+    """A settlement statement as evidence keeps it."""
+    plain = Confirmation(
+        kind=StatementKind.SETTLEMENT,
+        issuer="sandbox",
+        merchant="m-1",
+        installation="abcd1234",
+        mode="test",
+        invoice="i-1",
+        reference=reference,
+        token="SBUSD",  # noqa: S106
+        quote_digest="digest of the quote",
+        movement=movement,
+        units=14100,
+        accepted_at=NOON,
+        issued_at=LATER,
+        evidence=Evidence(Proof.JWS, StatementKind.SETTLEMENT, f"signed {movement}", '{"keys":[]}', LATER),
+    )
+    return evolve(plain, **changes)
+
+
+def a_refund(reference: str = "f1", attempt: str = "r1", request: str = "page-1", **changes: Any) -> RefundRecord:
+    """A refund that was asked for and not yet sent to the bank."""
+    return evolve(RefundRecord(reference, attempt, request, 60, None, RefundStage.REQUESTED, None, NOON), **changes)
+
+
+def an_intent(verb: Verb = Verb.START, subject: str = "r1", attempt: str = "r1", **changes: Any) -> Intent:
+    """An intent with the keys of two calls."""
+    return evolve(Intent(verb, subject, attempt, ("key-1", "key-2"), NOON), **changes)
+
+
+def a_message(key: str = "ev-1", **changes: Any) -> Inbox:
+    """A webhook of the bank."""
+    return evolve(Inbox("sandbox", key, "digest of the body", "r1", NOON, '{"type":"invoice.settled"}'), **changes)
+
+
+def paid(movement: str = "mv-1", units: int = 14100, stage: Stage = Stage.SETTLED) -> History:
+    """A history of one movement."""
+    return History(frozenset({Observation(movement, stage, units, NOON)}))
+
+
+class StoreConformance:
+    """The tests. A subclass overrides the fixture `store`, and `around_thread` where needed."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        raise NotImplementedError("Override the fixture `store`: a new store on an empty database with its tables.")
+
+    @pytest.fixture
+    def around_thread(self) -> Callable[[], AbstractContextManager[Any]]:
+        """What each further thread of a test works in."""
+        return nullcontext
+
+    @pytest.fixture
+    def at_once(self, around_thread: Callable[[], AbstractContextManager[Any]]) -> Callable[..., list[Any]]:
+        def run(work: Callable[[int], R]) -> list[R]:
+            barrier = Barrier(THREADS, timeout=30)
+
+            def one(number: int) -> R:
+                with around_thread():
+                    barrier.wait()
+                    return work(number)
+
+            with ThreadPoolExecutor(THREADS) as pool:
+                return list(pool.map(one, range(THREADS)))
+
+        return run
+
+    # --- transactions -------------------------------------------------------------------------------------------
+
+    def test_an_exception_rolls_back_all_that_the_block_wrote(self, store: Store) -> None:
+        with pytest.raises(ZeroDivisionError), store.begin() as tx:
+            assert tx.claim(a_message()) is None
+            assert tx.add_attempt(an_attempt())
+            assert tx.fulfil("A-1", "r1", NOON)
+            raise ZeroDivisionError
+        assert store.attempts("A-1") == ()
+        assert store.fulfilled_by("A-1") is None
+        with store.begin() as tx:
+            assert tx.claim(a_message()) is None
+
+    def test_a_store_can_begin_again_after_an_exception(self, store: Store) -> None:
+        with pytest.raises(ZeroDivisionError), store.begin():
+            raise ZeroDivisionError
+        with store.begin() as tx:
+            assert tx.add_attempt(an_attempt())
+        assert store.attempt("r1") == an_attempt()
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    def test_a_message_is_claimed_once_and_a_repetition_tells_the_first_digest(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.claim(a_message()) is None
+            tx.record("sandbox", "ev-1", "applied")
+        with store.begin() as tx:
+            assert tx.claim(a_message(digest="another")) == "digest of the body"
+            assert tx.claim(a_message("ev-2")) is None
+
+    def test_two_issuers_may_use_the_same_event_id(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.claim(a_message()) is None
+            assert tx.claim(a_message(issuer="other")) is None
+
+    def test_of_many_threads_with_the_same_message_one_claims_it(
+        self, store: Store, at_once: Callable[..., list[Any]]
+    ) -> None:
+        def claim(_: int) -> str | None:
+            with store.begin() as tx:
+                return tx.claim(a_message())
+
+        told = at_once(claim)
+        assert told.count(None) == 1
+        assert told.count("digest of the body") == THREADS - 1
+
+    # --- attempts -----------------------------------------------------------------------------------------------
+
+    def test_an_attempt_comes_back_as_it_was_written(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.add_attempt(an_attempt())
+        assert store.attempt("r1") == an_attempt()
+        assert store.attempt("r2") is None
+
+    def test_an_attempt_may_be_written_whole(self, store: Store) -> None:
+        words = frozenset({Word.EXPIRED})
+        whole = an_attempt(
+            price=Money("1000", "JPY"), quote=a_quote(), invoice="i-1", pay_url="https://bank.example/p", ended="paid"
+        )
+        whole = evolve(whole, history=History(paid().observations, words))
+        with store.begin() as tx:
+            assert tx.add_attempt(whole)
+            assert tx.add_attempt(an_attempt("r2"))
+        assert store.attempt("r1") == whole
+
+    def test_quote_and_invoice_come_back_to_the_unit_and_microsecond(self, store: Store) -> None:
+        zone = timezone(timedelta(hours=2))
+        quote = a_quote(due=HUGE, net=HUGE - 174, expires_at=LATER.astimezone(zone), rate=Decimal("0.0000001"))
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.save_quote("r1", quote)
+            tx.save_invoice("r1", "i-1", "https://bank.example/i-1", None)
+        kept = store.attempt("r1")
+        assert kept == an_attempt(quote=quote, invoice="i-1", pay_url="https://bank.example/i-1")
+        assert kept is not None
+        assert kept.quote is not None
+        assert str(kept.quote.rate) == str(quote.rate)
+        assert kept.quote.expires_at.utcoffset() == timedelta(0)
+
+    def test_a_quote_without_a_statement_comes_back_without_one(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.save_quote("r1", a_quote(statement=None))
+            tx.save_invoice("r1", "i-1", None, "Pay 141.00 to DE00 …")
+        assert store.attempt("r1") == an_attempt(
+            quote=a_quote(statement=None), invoice="i-1", instructions="Pay 141.00 to DE00 …"
+        )
+
+    def test_an_order_has_one_live_attempt(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.add_attempt(an_attempt("r1"))
+            assert tx.add_attempt(an_attempt("s1", "A-2"))
+        with store.begin() as tx:
+            assert not tx.add_attempt(an_attempt("r2"))
+        assert [attempt.reference for attempt in store.attempts("A-1")] == ["r1"]
+
+    def test_an_order_whose_attempt_ended_can_be_tried_again(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt("r2"))
+            tx.end_attempt("r2", "superseded")
+            assert tx.add_attempt(an_attempt("r1"))
+        assert [(attempt.reference, attempt.ended) for attempt in store.attempts("A-1")] == [
+            ("r2", "superseded"),
+            ("r1", None),
+        ]
+
+    def test_the_first_word_on_an_attempts_end_stays(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.end_attempt("r1", "paid")
+            tx.end_attempt("r1", "expired")
+        kept = store.attempt("r1")
+        assert kept is not None
+        assert kept.ended == "paid"
+
+    def test_of_many_threads_that_start_an_order_one_adds_the_attempt(
+        self, store: Store, at_once: Callable[..., list[Any]]
+    ) -> None:
+        def start(number: int) -> bool:
+            with store.begin() as tx:
+                return tx.add_attempt(an_attempt(f"r{number}"))
+
+        assert at_once(start).count(True) == 1
+        assert len(store.attempts("A-1")) == 1
+
+    # --- locks --------------------------------------------------------------------------------------------------
+
+    def test_an_order_without_an_attempt_can_be_locked(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.lock_order("A-1") == ()
+            assert tx.add_attempt(an_attempt())
+            assert tx.lock_order("A-1") == (an_attempt(),)
+
+    def test_a_locked_order_shows_all_its_attempts_oldest_first(self, store: Store) -> None:
+        old, new = an_attempt("r9", ended="expired"), an_attempt("r1", created_at=LATER)
+        with store.begin() as tx:
+            tx.add_attempt(new)
+            tx.add_attempt(old)
+        with store.begin() as tx:
+            assert tx.lock_order("A-1") == (old, new)
+
+    def test_an_attempt_is_locked_by_its_reference(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+        with store.begin() as tx:
+            assert tx.lock_attempt("r1") == (an_attempt(),)
+        with store.begin() as tx:
+            assert tx.lock_attempt("unknown") == ()
+
+    @pytest.mark.parametrize("by", ["attempt", "order"])
+    def test_refunds_decided_under_the_lock_never_exceed_what_came(
+        self, store: Store, at_once: Callable[..., list[Any]], by: str
+    ) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt(ended="paid"))
+
+        def refund_60_of_100(number: int) -> bool:
+            with store.begin() as tx:
+                if by == "attempt":
+                    tx.lock_attempt("r1")
+                else:
+                    tx.lock_order("A-1")
+                if sum(refund.units for refund in tx.refunds("r1")) + 60 > 100:
+                    return False
+                return tx.add_refund(a_refund(f"f{number}", request=f"page-{number}")) is None
+
+        assert at_once(refund_60_of_100).count(True) == 1
+        assert sum(refund.units for refund in store.refunds_of("A-1")) == 60
+
+    # --- what the bank has shown --------------------------------------------------------------------------------
+
+    def test_observations_and_words_are_joined_and_repetition_changes_nothing(self, store: Store) -> None:
+        held, settled = paid(stage=Stage.HELD), paid(units=HUGE)
+        both = History(held.observations | settled.observations, frozenset(Word))
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.add_observations("r1", held)
+        with store.begin() as tx:
+            tx.add_observations("r1", settled)
+            tx.add_observations("r1", both)
+            tx.add_observations("r1", held)
+            tx.add_observations("r1", History())
+            (kept,) = tx.lock_attempt("r1")
+        assert kept.history == both
+        assert store.attempt("r1") == kept
+
+    def test_a_kept_history_yields_its_standing(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.save_quote("r1", a_quote())
+            tx.add_observations("r1", paid())
+        kept = store.attempt("r1")
+        assert kept is not None
+        assert kept.standing is not None
+        assert kept.standing.status is Status.PAID
+
+    def test_histories_of_two_attempts_do_not_mix(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt("r1", ended="expired"))
+            tx.add_attempt(an_attempt("r2"))
+            tx.add_observations("r2", paid())
+        assert [attempt.history for attempt in store.attempts("A-1")] == [History(), paid()]
+
+    def test_a_movement_pays_the_reference_that_had_it_first(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.claim_movement("sandbox", "mv-1", "r1") == "r1"
+        with store.begin() as tx:
+            assert tx.claim_movement("sandbox", "mv-1", "r1") == "r1"
+            assert tx.claim_movement("sandbox", "mv-1", "r2") == "r1"
+            assert tx.claim_movement("other", "mv-1", "r2") == "r2"
+
+    def test_of_many_threads_with_one_movement_all_name_one_reference(
+        self, store: Store, at_once: Callable[..., list[Any]]
+    ) -> None:
+        def claim(number: int) -> str:
+            with store.begin() as tx:
+                return tx.claim_movement("sandbox", "mv-1", f"r{number}")
+
+        assert len(set(at_once(claim))) == 1
+
+    def test_evidence_comes_back_whole_and_the_same_statement_once(self, store: Store) -> None:
+        settled = a_confirmation(units=HUGE)
+        taken_back = a_confirmation("r1", "mv-2", kind=StatementKind.RETURN, of="mv-1", quote_digest=None)
+        taken_back = evolve(taken_back, evidence=evolve(taken_back.evidence, kind=StatementKind.RETURN))
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.keep_evidence("r1", settled)
+            tx.keep_evidence("r1", taken_back)
+            tx.keep_evidence("r1", settled)
+        assert store.evidence("A-1") == (settled, taken_back)
+        assert store.evidence("A-2") == ()
+
+    def test_one_answer_of_a_bank_may_prove_two_movements(self, store: Store) -> None:
+        answer = Evidence(Proof.CHANNEL, StatementKind.SETTLEMENT, '{"payments":[…]}', "", NOON)
+        first, second = (a_confirmation(movement=movement, evidence=answer) for movement in ("mv-1", "mv-2"))
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.keep_evidence("r1", first)
+            tx.keep_evidence("r1", second)
+        assert store.evidence("A-1") == (first, second)
+
+    # --- fulfilment and review ----------------------------------------------------------------------------------
+
+    def test_an_order_is_fulfilled_once(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.fulfilled_by("A-1") is None
+            assert tx.fulfil("A-1", "r1", NOON)
+            assert tx.fulfilled_by("A-1") == "r1"
+        with store.begin() as tx:
+            assert not tx.fulfil("A-1", "r2", LATER)
+        assert store.fulfilled_by("A-1") == "r1"
+        assert store.fulfilled_by("A-2") is None
+
+    def test_of_many_threads_one_fulfils_the_order(self, store: Store, at_once: Callable[..., list[Any]]) -> None:
+        def fulfil(number: int) -> bool:
+            with store.begin() as tx:
+                return tx.fulfil("A-1", f"r{number}", NOON)
+
+        assert at_once(fulfil).count(True) == 1
+
+    def test_a_review_is_opened_once_for_reference_reason_and_subject(self, store: Store) -> None:
+        first = Review("A-1", "r1", "second_payment", "mv-2", "141.00 SBUSD more", NOON)
+        other = evolve(first, subject="mv-3", opened_at=LATER)
+        with store.begin() as tx:
+            assert tx.open_review(first)
+            assert tx.open_review(other)
+            assert not tx.open_review(evolve(first, detail="again", opened_at=LATER))
+        assert store.reviews() == (first, other)
+
+    # --- intents ------------------------------------------------------------------------------------------------
+
+    def test_an_intent_is_written_once_and_open_until_it_is_answered(self, store: Store) -> None:
+        intent = an_intent()
+        with store.begin() as tx:
+            assert tx.add_intent(intent)
+            assert tx.add_intent(an_intent(Verb.CANCEL))
+            assert not tx.add_intent(evolve(intent, keys=("key-3",)))
+            assert set(tx.open_intents("r1")) == {intent, an_intent(Verb.CANCEL)}
+        with store.begin() as tx:
+            tx.answer_intent(Verb.START, "r1", "invoiced")
+            assert tx.open_intents("r1") == (an_intent(Verb.CANCEL),)
+            assert not tx.add_intent(intent)
+
+    def test_an_open_intent_is_renewed_with_new_keys(self, store: Store) -> None:
+        renewed = an_intent(keys=("key-3",), made_at=LATER)
+        with store.begin() as tx:
+            tx.add_intent(an_intent())
+            tx.renew_intent(renewed)
+            assert tx.open_intents("r1") == (renewed,)
+
+    def test_intents_of_refunds_are_found_by_their_attempt(self, store: Store) -> None:
+        refund = an_intent(Verb.REFUND, "f1", "r1", keys=())
+        with store.begin() as tx:
+            tx.add_intent(refund)
+            assert tx.open_intents("r1") == (refund,)
+            assert tx.open_intents("f1") == ()
+
+    # --- refunds ------------------------------------------------------------------------------------------------
+
+    def test_a_double_click_is_one_refund(self, store: Store) -> None:
+        first = a_refund(units=HUGE, price=Money("12.345", "KWD"))
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            assert tx.add_refund(first) is None
+            assert tx.add_refund(a_refund("f2")) == first
+            assert tx.add_refund(a_refund("f3", request="page-2")) is None
+            assert tx.refunds("r1") == (first, a_refund("f3", request="page-2"))
+        assert store.refunds_of("A-1") == (first, a_refund("f3", request="page-2"))
+        assert store.refunds_of("A-2") == ()
+
+    def test_a_refunds_progress_is_kept_and_a_known_bank_id_stays(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_refund(a_refund())
+            tx.save_refund("f1", RefundStage.PENDING, "bank-1")
+            tx.save_refund("f1", RefundStage.FAILED, None)
+            assert tx.refunds("r1") == (a_refund(stage=RefundStage.FAILED, bank_id="bank-1"),)
+
+    # --- the whole database -------------------------------------------------------------------------------------
+
+    def test_the_installation_is_eight_letters_and_digits_and_stays(
+        self, store: Store, at_once: Callable[..., list[Any]]
+    ) -> None:
+        told = set(at_once(lambda _: store.installation()))
+        assert told == {store.installation()}
+        (installation,) = told
+        assert len(installation) == 8
+        assert set(installation) <= set("abcdefghijklmnopqrstuvwxyz0123456789")
+
+    def test_a_sweep_is_told_what_is_live_unanswered_or_unfinished_each_once(self, store: Store) -> None:
+        old = [NOON + timedelta(seconds=second) for second in range(8)]
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt("live", "A-1", created_at=old[2]))
+            tx.add_attempt(an_attempt("done", "A-2", created_at=old[0], ended="paid"))
+            tx.add_attempt(an_attempt("asked", "A-3", created_at=old[0], ended="cancelled"))
+            tx.add_attempt(an_attempt("sent-back", "A-4", created_at=old[0], ended="paid"))
+            tx.add_attempt(an_attempt("young", "A-5", created_at=LATER))
+            tx.add_intent(an_intent(Verb.START, "live", "live", made_at=old[3]))
+            tx.add_intent(an_intent(Verb.CANCEL, "asked", "asked", made_at=old[1]))
+            tx.add_intent(an_intent(Verb.START, "done", "done", made_at=old[0]))
+            tx.answer_intent(Verb.START, "done", "invoiced")
+            tx.add_refund(a_refund("f1", "sent-back", "page-1", created_at=old[4], stage=RefundStage.PENDING))
+            tx.add_refund(a_refund("f2", "done", "page-2", created_at=old[4], stage=RefundStage.DONE))
+        assert list(store.due(LATER, 10)) == ["asked", "live", "sent-back"]
+        assert list(store.due(LATER, 2)) == ["asked", "live"]
+        assert list(store.due(old[1], 10)) == []
