@@ -6,6 +6,8 @@ was wrong, what was expected and what to do next. No error carries a secret.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DepositTokenError(Exception):
     """The root of the tree: catch it to catch all of ours.
@@ -18,6 +20,16 @@ class DepositTokenError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As BaseException does it, but without `__init__`, so that it crosses to a worker's parent process whole."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[DepositTokenError], args: tuple[Any, ...]) -> DepositTokenError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class ConfigurationError(DepositTokenError):

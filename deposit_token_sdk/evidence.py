@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
 
-from deposit_token_sdk.errors import NotGenuine, NotOurs, Unreadable
+from deposit_token_sdk.errors import InvalidInput, NotGenuine, NotOurs, Unreadable
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage
 from deposit_token_sdk.models import (
     Backing,
@@ -46,6 +46,8 @@ TYPS: Final = {
     StatementKind.RETURN: "deposit-return+jws",
 }
 """The `typ` of each statement (RFC 8725, section 3.11): one can never pass for another."""
+
+_LAST_SECOND: Final = 253_402_300_799  # the end of the year 9999, where datetime ends too
 
 
 @frozen
@@ -113,7 +115,7 @@ def authenticate_stored(evidence: Evidence) -> Confirmation:
     if evidence.proof is not Proof.JWS:
         raise NotGenuine("proof_unknown", f"No verification is known for a proof of kind {evidence.proof}.")
     keys = KeySet.from_jwks(evidence.keys.encode())
-    claims, _ = _verified(evidence.content, keys, None, evidence.at.timestamp(), TYPS[evidence.kind])
+    claims, _ = _verified(evidence.content, keys, None, 0, TYPS[evidence.kind])
     return _confirmation(evidence.kind, claims, evidence)
 
 
@@ -127,7 +129,7 @@ def authenticate_quote(statement: str, keys: KeySet, signer: Signer, *, now: flo
         merchant=strict_json.text(claims, "aud"),
         installation=strict_json.text(claims, "installation"),
         mode=_enum(Mode, claims, "mode"),
-        price=Money(strict_json.plain(price, "amount"), strict_json.text(price, "currency")),
+        price=_money(price),
         token=strict_json.text(claims, "token"),
         decimals=_decimals(claims),
         rate=strict_json.plain(claims, "rate"),
@@ -149,7 +151,7 @@ def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: f
         circulation=strict_json.units(claims, "circulation"),
         deposits=strict_json.units(claims, "deposits"),
         as_of=strict_json.moment(claims, "as_of"),
-        issued_at=datetime.fromtimestamp(strict_json.integer(claims, "iat"), UTC),
+        issued_at=datetime.fromtimestamp(_issued(claims), UTC),
         statement=statement,
     )
     if backing.circulation != backing.deposits:
@@ -173,6 +175,7 @@ def accept(report: Report, expected: Expected) -> Accepted:
     for source in sources:
         _require_same(source, expected)
     for confirmation in confirmations:
+        _same("other_invoice", "confirmation's invoice", confirmation.invoice, report.invoice)
         _require_covering(confirmation, expected)
     confirmed = frozenset(
         Observation(
@@ -242,12 +245,12 @@ def _verified(
 ) -> tuple[dict[str, Any], VerificationKey]:
     signed = jws.verify(statement, keys, typ=typ)
     claims = strict_json.parse(signed.payload)
-    issued = strict_json.integer(claims, "iat")
-    skew = 300.0 if signer is None else signer.skew
-    if issued > now + skew:
+    issued = _issued(claims)
+    if signer is not None and issued > now + signer.skew:
         raise NotGenuine(
             "in_the_future",
-            f"The statement is dated {issued - now:.0f} seconds ahead of our clock; at most {skew:.0f} are allowed.",
+            f"The statement is dated {issued - now:.0f} seconds ahead of our clock; "
+            f"at most {signer.skew:.0f} are allowed.",
         )
     if signed.key.is_retired(issued):
         raise NotGenuine(
@@ -266,7 +269,7 @@ def _kept(statement: str, key: VerificationKey, kind: StatementKind, now: float)
 
 
 def _confirmation(kind: StatementKind, claims: dict[str, Any], evidence: Evidence) -> Confirmation:
-    issued_at = datetime.fromtimestamp(strict_json.integer(claims, "iat"), UTC)
+    issued_at = datetime.fromtimestamp(_issued(claims), UTC)
     text = partial(strict_json.text, claims)
     refund = kind is StatementKind.REFUND
     return Confirmation(
@@ -287,6 +290,21 @@ def _confirmation(kind: StatementKind, claims: dict[str, Any], evidence: Evidenc
         of=text("of") if kind is StatementKind.RETURN else None,
         refund_reference=text("refund_reference") if refund else None,
     )
+
+
+def _issued(claims: dict[str, Any]) -> int:
+    """Seconds since 1970 at which a statement says it was made."""
+    issued = strict_json.integer(claims, "iat")
+    if not 0 <= issued <= _LAST_SECOND:
+        raise Unreadable("bad_value", "The statement's `iat` is no time that can be.", field="iat")
+    return issued
+
+
+def _money(price: dict[str, Any]) -> Money:
+    try:
+        return Money(strict_json.plain(price, "amount"), strict_json.text(price, "currency"))
+    except InvalidInput as error:
+        raise Unreadable("bad_value", f"The quote's price is none: {error}", field="price") from None
 
 
 def _decimals(claims: dict[str, Any]) -> int:

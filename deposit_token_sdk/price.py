@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from attrs import frozen
 
-from deposit_token_sdk.errors import NotAllowed, NotOurs, PriceRefused
+from deposit_token_sdk.errors import InvalidType, NotAllowed, NotOurs, PriceRefused
 from deposit_token_sdk.lifecycle import RefundStage
 from deposit_token_sdk.models import Bearer, NewQuote, Quote
 from deposit_token_sdk.money import EXACT, Money
@@ -45,7 +45,7 @@ def check(quote: Quote, asked: NewQuote, max_fee: Decimal) -> None:
     gross = gross_units(quote.price.amount, quote.rate, quote.decimals)
     if quote.fee < 0:
         raise PriceRefused("fee_negative", f"A fee of {quote.fee} units is below zero.")
-    if quote.fee > max_fee * gross:
+    if quote.fee > EXACT.multiply(max_fee, Decimal(gross)):
         raise PriceRefused(
             "fee_above_ceiling",
             f"The bank's fee of {quote.fee} units is above {max_fee} of {gross}: "
@@ -82,8 +82,13 @@ def refund_units(asked: int | Money, quote: Quote, received: int, refunds: Itera
     """Token units of the refund asked for, in token units or in the price's currency.
 
     A part of the price is rounded down; the refund that completes the price takes the exact rest. Raises NotAllowed
-    (``refund_not_positive``, ``refund_currency``, ``refund_mixed``, ``refund_exceeds``); nothing is changed then.
+    (``refund_not_positive``, ``refund_currency``, ``refund_mixed``, ``refund_exceeds``) and InvalidType
+    (``amount_type``); nothing is changed then.
     """
+    if isinstance(asked, bool) or not isinstance(asked, (int, Money)):
+        raise InvalidType(
+            "amount_type", f"A refund is asked in token units (int) or Money, not {type(asked).__name__}."
+        )
     counting = [part for part in refunds if part.stage.counts]
     if any((part.price is None) is isinstance(asked, Money) for part in counting):
         raise NotAllowed(

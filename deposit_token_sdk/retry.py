@@ -104,7 +104,8 @@ def retry_after(response: Response) -> float | None:
     if _DIGITS.fullmatch(asked):
         return int(asked) * 1.0
     try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - response.at)
+        due = parsedate_to_datetime(asked)
+        return None if due.tzinfo is None else max(0.0, due.timestamp() - response.at)
     except (ValueError, TypeError, OverflowError):
         return None
 

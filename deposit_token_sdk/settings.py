@@ -122,6 +122,8 @@ class Settings:
 
 def _checked(text: dict[str, str]) -> Settings:
     url = _address("URL", text["URL"]).rstrip("/")
+    if text["JWKS_URL"] and text["JWKS_FILE"]:
+        raise _invalid("JWKS_URL", "is set beside DEPOSIT_TOKEN_JWKS_FILE: set one of them")
     return Settings(
         issuer=text["ISSUER"],
         bank=text["BANK"],
@@ -144,9 +146,9 @@ def _checked(text: dict[str, str]) -> Settings:
         quote_ttl=_seconds("QUOTE_TTL", text["QUOTE_TTL"]),
         timeout=_seconds("TIMEOUT", text["TIMEOUT"]),
         deadline=_seconds("DEADLINE", text["DEADLINE"]),
-        attempts=int(_decimal("ATTEMPTS", text["ATTEMPTS"], whole=True)),
-        max_bytes=int(_decimal("MAX_BYTES", text["MAX_BYTES"], whole=True)),
-        skew=int(_decimal("SKEW", text["SKEW"], whole=True)),
+        attempts=_whole("ATTEMPTS", text["ATTEMPTS"], least=1),
+        max_bytes=_whole("MAX_BYTES", text["MAX_BYTES"], least=1),
+        skew=_whole("SKEW", text["SKEW"], least=0),
     )
 
 
@@ -162,12 +164,17 @@ def _signing_key(text: dict[str, str]) -> Secret:
 
 
 def _address(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
-        raise _invalid(name, f"is {value!r}: an https address is due (http on loopback only)")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise _invalid(name, "is no address: https://host is due") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise _invalid(name, "holds a user, a query or a fragment: leave them out")
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    plain = value.isascii() and value.isprintable() and " " not in value and port != 0
+    if not plain or not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        raise _invalid(name, f"is {value!r}: an https address is due (http on loopback only)")
     return value
 
 
@@ -177,14 +184,21 @@ def _one_of(name: str, value: str, *allowed: str) -> str:
     return value
 
 
-def _decimal(name: str, value: str, *, whole: bool = False) -> Decimal:
+def _decimal(name: str, value: str) -> Decimal:
     try:
         number = plain_decimal(value)
     except InvalidInput:
         raise _invalid(name, f"is {value!r}: a plain number is due") from None
-    if number < 0 or (whole and number != number.to_integral_value()):
-        raise _invalid(name, f"is {value}: a {'whole ' if whole else ''}number from 0 is due")
+    if number < 0:
+        raise _invalid(name, f"is {value}: a number from 0 is due")
     return number
+
+
+def _whole(name: str, value: str, *, least: int) -> int:
+    number = _decimal(name, value)
+    if number < least or number != number.to_integral_value():
+        raise _invalid(name, f"is {value}: a whole number from {least} is due")
+    return int(number)
 
 
 def _seconds(name: str, value: str) -> float:

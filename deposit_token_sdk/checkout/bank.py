@@ -2,7 +2,7 @@
 it answered is applied.
 
 A kill between any two of the three leaves an open intent; `resume` repairs it by asking the bank by reference, and
-sends again only what the bank does not know, under the same key while that lives and a new one after.
+sends again only what the bank does not know, under the same key while that lives and serves, and a new one after.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deposit_token_sdk.checkout.door import Applied, Door
 from deposit_token_sdk.checkout.intents import installation_of, new_keys
 from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Verb
 from deposit_token_sdk.client import Client
-from deposit_token_sdk.errors import BankRefused, InvalidInput, NotOurs, PriceRefused
+from deposit_token_sdk.errors import BankRefused, InvalidInput, NotOurs, OutcomeUnknown, PriceRefused
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Status
 from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
@@ -158,7 +158,12 @@ class Desk:
         if invoice is not None and attempt.quote is not None:
             self._opened(attempt, invoice)
         elif attempt.ended is None:
-            self.open(attempt.reference, self._living(client, intent))
+            self._repeat(
+                client,
+                intent,
+                lambda keyed: self.open(attempt.reference, keyed),
+                lambda: client.find_invoice(attempt.reference) is None,
+            )
         else:
             self._answer(intent, "never_sent")
 
@@ -170,10 +175,10 @@ class Desk:
         due = Status.AUTHORIZED if intent.verb is Verb.CAPTURE else Status.OPEN
         if status is not due:
             self._answer(intent, invoice.word)
-        elif intent.verb is Verb.CAPTURE:
-            self.capture(attempt, self._living(client, intent))
         else:
-            self.cancel(attempt, self._living(client, intent))
+            act = self.capture if intent.verb is Verb.CAPTURE else self.cancel
+            undone = lambda: client.invoice(invoice.id).version == invoice.version  # noqa: E731
+            self._repeat(client, intent, lambda keyed: act(attempt, keyed), undone)
 
     def _resume_refund(self, client: Client, attempt: Attempt, intent: Intent) -> None:
         found = client.find_refund(intent.subject)
@@ -183,12 +188,30 @@ class Desk:
         with self._store.begin() as tx:
             tx.lock_attempt(attempt.reference)
             refund = next(one for one in tx.refunds(attempt.reference) if one.reference == intent.subject)
-        self.refund(attempt, refund, self._living(client, intent))
+        self._repeat(
+            client,
+            intent,
+            lambda keyed: self.refund(attempt, refund, keyed),
+            lambda: client.find_refund(refund.reference) is None,
+        )
 
-    def _living(self, client: Client, intent: Intent) -> Intent:
-        """The intent with keys that still protect: the bank has just said that it does not know of the old ones'."""
-        if self._now() - intent.made_at < timedelta(seconds=client.issuer.key_lifetime):
-            return intent
+    def _repeat(
+        self, client: Client, intent: Intent, send: Callable[[Intent], object], undone: Callable[[], bool]
+    ) -> None:
+        """Send again what the bank has just said it does not know: under the same keys while they live.
+
+        Where the bank keeps a failure under a key, it is asked once more and then sent under a new one; that the
+        reference is unique at the bank guards against a first try that was merely slow.
+        """
+        living = self._now() - intent.made_at < timedelta(seconds=client.issuer.key_lifetime)
+        try:
+            send(intent if living else self._renewed(intent))
+        except OutcomeUnknown:
+            if not living or not undone():
+                raise
+            send(self._renewed(intent))
+
+    def _renewed(self, intent: Intent) -> Intent:
         renewed = evolve(intent, keys=new_keys(len(intent.keys)), made_at=self._now())
         with self._store.begin() as tx:
             tx.renew_intent(renewed)

@@ -135,7 +135,7 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
         detail = f"The bank refunds {told.units} units where {known.units} were asked for."
         return RefundNews(known.stage, None, Doubt("refund_differs", known.reference, detail))
     stage = max(known.stage, told.stage)
-    if stage is known.stage or stage not in (RefundStage.DONE, RefundStage.FAILED, RefundStage.CANCELLED):
+    if stage is known.stage or stage < RefundStage.DONE or not known.stage.counts:
         return RefundNews(stage, None, None)
     if stage is RefundStage.DONE:
         return RefundNews(stage, "refunded", None)

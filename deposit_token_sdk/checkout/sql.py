@@ -23,17 +23,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from deposit_token_sdk.checkout import sql_session as own
 from deposit_token_sdk.checkout import sql_tables as t
-from deposit_token_sdk.checkout.sql_session import (
-    Sessions,
-    accepted,
-    check_settings,
-    connection_of,
-    let_go_of_reads,
-    prepare_sqlite,
-    session_of,
-    whole_transaction,
-)
+from deposit_token_sdk.checkout.sql_session import prepare_sqlite
 from deposit_token_sdk.checkout.sql_tables import metadata
 from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Verb
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Word
@@ -74,8 +66,9 @@ class SqlTx:
         return self._locked(t.attempts.c.order_id == order_id)
 
     def lock_attempt(self, reference: str) -> tuple[Attempt, ...]:
-        order = select(t.attempts.c.order_id).where(t.attempts.c.reference == reference).scalar_subquery()
-        return self._locked(t.attempts.c.order_id == order)
+        named = t.attempts.alias()
+        order_id = select(named.c.order_id).where(named.c.reference == reference).scalar_subquery()
+        return self._locked(t.attempts.c.order_id == order_id)
 
     def save_quote(self, reference: str, quote: Quote) -> None:
         fields = t.as_json(quote, without="statement")
@@ -122,11 +115,12 @@ class SqlTx:
         return self.insert(t.intents, t.as_row(t.intents, intent), "verb", "subject")
 
     def renew_intent(self, intent: Intent) -> None:
-        row = t.as_row(t.intents, intent)
-        self._update(t.intents, *_open(intent.verb, intent.subject), keys=row["keys"], made_at=row["made_at"])
+        row = t.as_row(t.intents, intent, answered_at=None, outcome=None)
+        self._update(t.intents, t.intents.c.verb == row["verb"], t.intents.c.subject == intent.subject, **row)
 
     def answer_intent(self, verb: Verb, subject: str, outcome: str) -> None:
-        self._update(t.intents, *_open(verb, subject), answered_at=t.as_text(datetime.now(UTC)), outcome=outcome)
+        mine = (t.intents.c.verb == verb.value, t.intents.c.subject == subject, t.intents.c.answered_at.is_(None))
+        self._update(t.intents, *mine, answered_at=t.as_text(datetime.now(UTC)), outcome=outcome)
 
     def open_intents(self, attempt: str) -> tuple[Intent, ...]:
         mine = select(t.intents).where(t.intents.c.attempt == attempt, t.intents.c.answered_at.is_(None))
@@ -193,8 +187,8 @@ class SqlStore:
     ConfigurationError (``sqlite_settings``) naming what is missing.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = accepted(sessions)
+    def __init__(self, sessions: own.Sessions) -> None:
+        self._sessions = own.accepted(sessions)
         self._checked: WeakSet[Engine] = WeakSet()
 
     @contextmanager
@@ -204,11 +198,11 @@ class SqlStore:
         Ends what the shop has merely read. Raises NotAllowed: ``uncommitted_changes`` before anything is written,
         where the shop has changes that it has not committed; ``hook_ended_transaction`` where a hook ended it.
         """
-        with session_of(self._sessions) as session:
+        with own.session_of(self._sessions) as session:
             if isinstance(self._sessions, scoped_session):
-                let_go_of_reads(session)
+                own.let_go_of_reads(session)
             self._check(session)
-            with whole_transaction(session):
+            with own.whole_transaction(session):
                 yield SqlTx(session)
 
     def create_schema(self) -> None:
@@ -258,26 +252,25 @@ class SqlStore:
 
     def due(self, before: datetime, limit: int) -> tuple[str, ...]:
         """References to ask the bank about, the oldest reason first, each once."""
-        moment = t.as_text(before)
-        a, i, r = t.attempts.c, t.intents.c, t.refunds.c
+        unfinished = t.refunds.c.stage.in_([stage.name for stage in _UNFINISHED])
+        reasons = (
+            (t.attempts.c.reference, t.attempts.c.created_at, t.attempts.c.ended.is_(None)),
+            (t.intents.c.attempt, t.intents.c.made_at, t.intents.c.answered_at.is_(None)),
+            (t.refunds.c.attempt, t.refunds.c.created_at, unfinished),
+        )
+        since = t.as_text(before)
         waiting = union_all(
-            select(a.reference.label("reference"), a.created_at.label("at")).where(
-                a.ended.is_(None), a.created_at < moment
-            ),
-            select(i.attempt, i.made_at).where(i.answered_at.is_(None), i.made_at < moment),
-            select(r.attempt, r.created_at).where(
-                r.stage.in_([stage.name for stage in _UNFINISHED]), r.created_at < moment
-            ),
+            *(select(who.label("reference"), at.label("at")).where(why, at < since) for who, at, why in reasons)
         ).subquery()
-        oldest = select(waiting.c.reference).group_by(waiting.c.reference)
+        found = select(waiting.c.reference).group_by(waiting.c.reference)
         with self._reading() as tx:
-            found = oldest.order_by(func.min(waiting.c.at), waiting.c.reference).limit(limit)
-            return tuple(tx.session.execute(found).scalars())
+            oldest = found.order_by(func.min(waiting.c.at), waiting.c.reference).limit(limit)
+            return tuple(tx.session.execute(oldest).scalars())
 
     @contextmanager
     def _reading(self) -> Iterator[SqlTx]:
         """Read in the shop's session: a transaction that is open stays open and as it is, else none is left behind."""
-        with session_of(self._sessions) as session:
+        with own.session_of(self._sessions) as session:
             if session.in_transaction():
                 with session.no_autoflush:
                     yield SqlTx(session)
@@ -291,7 +284,7 @@ class SqlStore:
         engine = session.get_bind(clause=t.attempts).engine
         if engine not in self._checked:
             with session.begin():
-                check_settings(connection_of(session))
+                own.check_settings(own.connection_of(session))
             self._checked.add(engine)
 
 
@@ -301,7 +294,3 @@ def _quote(row: Any) -> Quote | None:
 
 def _references(order_id: str) -> Any:
     return select(t.attempts.c.reference).where(t.attempts.c.order_id == order_id)
-
-
-def _open(verb: Verb, subject: str) -> tuple[ColumnElement[bool], ...]:
-    return t.intents.c.verb == verb.value, t.intents.c.subject == subject, t.intents.c.answered_at.is_(None)

@@ -7,15 +7,13 @@ what an SQLite engine must be set to, and the recipe that sets it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias
 
-from attrs import define, field
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
 from deposit_token_sdk.checkout import sql_tables as t
 from deposit_token_sdk.errors import ConfigurationError, NotAllowed
@@ -25,27 +23,13 @@ Sessions: TypeAlias = sessionmaker[Any] | scoped_session[Any]
 BUSY_SECONDS = 30
 """How long a writer waits for SQLite's one write lock; under load the driver's own 5 s are too few."""
 
-_WRITES = "deposit_token_writes"
-_READING = re.compile(
-    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*"
-    r"(?:select|values|pragma|show|set|savepoint|release|(?:with|explain)\b(?!.*\b(?:insert|update|delete|merge)\b))\b",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-@define
-class _Writes:
-    """What is known of one transaction of the shop's: whether it wrote through the session, and SQLite's own count."""
-
-    seen: bool = False
-    counts: list[tuple[Any, int]] = field(factory=list)
+_BEGAN = "deposit_token_began"
 
 
 def accepted(sessions: object) -> Sessions:
     """The shop's session factory; a shared one is watched from now on. Raises ConfigurationError (``sessions``)."""
     if isinstance(sessions, scoped_session) and isinstance(sessions.session_factory, sessionmaker):
-        for name, listener in _LISTENERS.items():
-            event.listen(sessions, name, listener)
+        event.listen(sessions, "after_begin", _began)
         return sessions
     if isinstance(sessions, sessionmaker):
         return sessions
@@ -71,14 +55,15 @@ def let_go_of_reads(session: Session) -> None:
     """End what the shop only read; raise NotAllowed (``uncommitted_changes``) where it changed anything."""
     if not session.in_transaction():
         return
-    writes: _Writes | None = session.info.get(_WRITES)
-    if writes is None:
+    connection_of(session)
+    watched, connections = session.info.get(_BEGAN, (None, ()))
+    if watched is not session.get_transaction():
         raise _uncommitted("a transaction that began before the SqlStore was made (make it when the shop starts)")
     if session.in_nested_transaction():
         raise _uncommitted("an open savepoint")
     if session.new or session.deleted or any(session.is_modified(changed) for changed in session.dirty):
         raise _uncommitted("objects with changes that are not flushed")
-    if writes.seen or any(dbapi.total_changes != before for dbapi, before in writes.counts):
+    if any(_written(connection, before) for connection, before in connections):
         raise _uncommitted("rows written but not committed")
     session.rollback()
     try:
@@ -128,42 +113,19 @@ def connection_of(session: Session) -> Connection:
     return session.connection(bind_arguments={"clause": t.attempts})
 
 
-def _opened(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        session.info[_WRITES] = _Writes()
+def _began(session: Session, _: SessionTransaction, connection: Connection) -> None:
+    """Note at the begin of a shared session's transaction how many rows its SQLite connection had changed so far."""
+    watched, connections = session.info.get(_BEGAN, (None, ()))
+    before = getattr(connection.connection.dbapi_connection, "total_changes", 0)
+    earlier = connections if watched is session.get_transaction() else ()
+    session.info[_BEGAN] = (session.get_transaction(), (*earlier, (connection, before)))
 
 
-def _connected(session: Session, _: SessionTransaction, connection: Connection) -> None:
-    dbapi: Any = connection.connection.dbapi_connection
-    if _WRITES in session.info and hasattr(dbapi, "total_changes"):
-        session.info[_WRITES].counts.append((dbapi, dbapi.total_changes))
-
-
-def _flushed(session: Session, _: object) -> None:
-    if _WRITES in session.info:
-        session.info[_WRITES].seen = True
-
-
-def _executing(state: ORMExecuteState) -> None:
-    statement: Any = state.statement.element if state.is_from_statement else state.statement  # type: ignore[attr-defined]
-    by_name = statement.is_dml or (statement.is_select and not statement.is_text)
-    reads = statement.is_select if by_name else _READING.match(str(statement))
-    if not reads and _WRITES in state.session.info:
-        state.session.info[_WRITES].seen = True
-
-
-def _ended(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        session.info.pop(_WRITES, None)
-
-
-_LISTENERS: dict[str, Any] = {
-    "after_transaction_create": _opened,
-    "after_begin": _connected,
-    "after_flush": _flushed,
-    "do_orm_execute": _executing,
-    "after_transaction_end": _ended,
-}
+def _written(connection: Connection, before: int) -> bool:
+    """Ask the database itself, since a session does not see what goes past its unit of work."""
+    if connection.dialect.name == "postgresql":
+        return connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned() IS NOT NULL").scalar_one() is True
+    return getattr(connection.connection.dbapi_connection, "total_changes", 0) != before
 
 
 def prepare_sqlite(engine: Engine) -> None:
@@ -181,10 +143,8 @@ def _set_pragmas(dbapi: Any, _: object) -> None:
     if former is not None:
         dbapi.autocommit = True
     cursor = dbapi.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    for setting in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {setting}")
     cursor.close()
     if former is not None:
         dbapi.autocommit = former
@@ -202,13 +162,16 @@ def check_settings(connection: Connection) -> None:
         )
     if connection.dialect.name != "sqlite" or not _file_of(connection):
         return
-    missing = []
-    if _pragma(connection, "busy_timeout") < BUSY_SECONDS * 1000:
-        missing.append(f"a busy timeout of {BUSY_SECONDS} s (connect_args={{'timeout': {BUSY_SECONDS}}})")
-    if _pragma(connection, "journal_mode") != "wal":
-        missing.append("PRAGMA journal_mode=WAL")
-    if _pragma(connection, "synchronous") < 2:
-        missing.append("PRAGMA synchronous=FULL")
+    timeout, journal, synchronous = (
+        connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+        for name in ("busy_timeout", "journal_mode", "synchronous")
+    )
+    wanted = {
+        f"a busy timeout of {BUSY_SECONDS} s": timeout >= BUSY_SECONDS * 1000,
+        "PRAGMA journal_mode=WAL": journal == "wal",
+        "PRAGMA synchronous=FULL": synchronous >= 2,
+    }
+    missing = [name for name, holds in wanted.items() if not holds]
     if missing:
         raise ConfigurationError(
             "sqlite_settings",
@@ -219,7 +182,3 @@ def check_settings(connection: Connection) -> None:
 
 def _file_of(connection: Connection) -> str:
     return next(str(row[2]) for row in connection.exec_driver_sql("PRAGMA database_list") if row[1] == "main")
-
-
-def _pragma(connection: Connection, name: str) -> Any:
-    return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()

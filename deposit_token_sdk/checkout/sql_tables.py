@@ -24,13 +24,8 @@ from deposit_token_sdk.signing import strict_json
 
 V = TypeVar("V", bound=AttrsInstance)
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
+_COLUMNS = "%(table_name)s_%(column_0_N_name)s"
+metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s", "uq": f"uq_{_COLUMNS}", "ix": f"ix_{_COLUMNS}"})
 """All tables of the checkout, each prefixed ``deposit_token_``."""
 
 
@@ -55,11 +50,8 @@ attempts = _table(
     Index(None, "order_id"),
     Index(None, "ended", "created_at"),
 )
-observations = _table(
-    "observations",
-    "reference movement stage units accepted_at",
-    key="reference movement stage units accepted_at",
-)
+_SEEN = "reference movement stage units accepted_at"
+observations = _table("observations", _SEEN, key=_SEEN)
 words = _table("words", "reference word", key="reference word")
 movements = _table("movements", "issuer movement reference", key="issuer movement")
 events = _table("events", "issuer key digest reference received_at body outcome?", key="issuer key")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deposit_token_sdk.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from deposit_token_sdk.sandbox.embedded import Sandbox
 
@@ -17,7 +19,17 @@ __all__ = ["Sandbox"]
 
 def __getattr__(name: str) -> object:
     if name == "Sandbox":
-        from deposit_token_sdk.sandbox.embedded import Sandbox  # noqa: PLC0415
-
+        try:
+            from deposit_token_sdk.sandbox.embedded import Sandbox  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise _missing(error) from None
         return Sandbox
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    if error.name is None or error.name.startswith("deposit_token_sdk"):
+        return error
+    return ConfigurationError(
+        "extra_missing", f"The sandbox bank needs {error.name}: pip install 'deposit-token-sdk[sandbox]'."
+    )

@@ -26,6 +26,7 @@ from deposit_token_sdk.sandbox.ledger import BUYER, account
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.remote import refuse_other_origins
 from deposit_token_sdk.sandbox.tables import invoices as invoice_table
+from deposit_token_sdk.signing import strict_json
 
 _COOKIE = "sandbox_bank_page"
 _NEWEST = 50
@@ -91,7 +92,7 @@ class Pages:
                     return _guarded(make_response(render_template("missing.html"), 404))
                 _decided(desk, row, request.form.get("decision", ""), request.form.get("buyer", ""))
         except Refused as refused:
-            return self._show(code, _in_words(refused), refused.status)
+            return self._show(code, _in_words(refused), 403 if refused.status == 403 else 200)
         return _guarded(make_response(redirect(row["return_url"], 303)), row["return_url"])
 
     def _form_token(self, cookie: str, code: str) -> str:
@@ -147,6 +148,7 @@ def _facts(desk: Desk, row: RowMapping) -> dict[str, Any]:
         "still_due": _tokens(due, token),
         "partly": 0 < due < quote["due"],
         "expires_at": _plainly(row["expires_at"]),
+        "expires_at_exactly": strict_json.rfc3339(row["expires_at"]),
         "left": f"{minutes} min {seconds:02d} s",
         "buyers": [_buyer(desk, name, token, due) for name in BUYERS],
     }
@@ -159,7 +161,7 @@ def _buyer(desk: Desk, name: str, token: str, due: int) -> dict[str, Any]:
 
 def _supply(desk: Desk, token: str) -> tuple[str, str]:
     circulation, deposits = ledger.supply(desk.db, token)
-    return _tokens(circulation, token), _tokens(deposits, token)
+    return _tokens(circulation, token).split()[0], _tokens(deposits, token).split()[0]
 
 
 def _tokens(units: int, token: str) -> str:

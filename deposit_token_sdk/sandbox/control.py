@@ -288,11 +288,15 @@ def described() -> list[dict[str, str]]:
     return [
         {
             "verb": name,
-            "arguments": str(inspect.signature(verb)).replace("self, ", "").replace("self", "").split(" -> ")[0],
+            "arguments": ", ".join(str(each) for each in _arguments(verb)).replace("'", ""),
             "does": inspect.getdoc(verb) or "",
         }
         for name, verb in VERBS.items()
     ]
+
+
+def _arguments(verb: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [each for each in inspect.signature(verb).parameters.values() if each.name != "self"]
 
 
 def _check_kinds(verb: str, arguments: dict[str, Any]) -> None:

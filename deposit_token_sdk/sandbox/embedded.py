@@ -155,7 +155,7 @@ class Sandbox:
             self._bank = None
 
     def _application(self, bank: Bank) -> Any:
-        from flask import Flask  # noqa: PLC0415 - a bank that only names its settings serves nothing
+        from flask import Flask  # noqa: PLC0415 - not needed for naming the settings alone
 
         from deposit_token_sdk.sandbox import approval, remote, web  # noqa: PLC0415
 
@@ -208,6 +208,7 @@ class _Serving:
             threads=_THREADS,
             max_request_body_size=2 << 20,
             max_request_header_size=64 << 10,
+            log_socket_errors=False,
             ident="deposit-token-sandbox",
             clear_untrusted_proxy_headers=True,
         )

@@ -17,14 +17,13 @@ from deposit_token_sdk.errors import InvalidInput, NotGenuine
 from deposit_token_sdk.signing.base64url import encode_standard
 from deposit_token_sdk.signing.diagnosis import clock_hint, why_the_body_differs
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey, VerificationKey
-from deposit_token_sdk.signing.signature_base import Message, signature_base
+from deposit_token_sdk.signing.signature_base import Message, base_and_parameters, signature_base
 from deposit_token_sdk.signing.structured_fields import (
     BareItem,
     Dictionary,
     InnerList,
     Item,
     parse_dictionary,
-    serialize_inner_list,
     serialize_item,
 )
 
@@ -223,11 +222,11 @@ def _signed(
 ) -> dict[str, str]:
     covered = InnerList(components, parameters)
     try:
-        base = signature_base(covered, message)
+        base, written = base_and_parameters(covered, message)
     except (NotGenuine, ValueError) as error:
         raise InvalidInput("unsignable", f"This message cannot be signed: {error}") from None
     return {
-        "signature-input": f"{LABEL}={serialize_inner_list(covered)}",
+        "signature-input": f"{LABEL}={written}",
         "signature": f"{LABEL}=:{encode_standard(key.sign(base))}:",
     }
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from deposit_token_sdk.errors import NotGenuine
-from deposit_token_sdk.signing.structured_fields import InnerList, Item, serialize_inner_list, serialize_item
+from deposit_token_sdk.signing.structured_fields import InnerList, Item, serialize_item, serialize_parameters
 
 
 @frozen
@@ -28,16 +28,20 @@ class Message:
 
 def signature_base(covered: InnerList, message: Message) -> bytes:
     """The bytes to sign. Raises NotGenuine: ``header_missing``, ``header_malformed``, ``component_unknown``."""
-    lines: list[str] = []
-    seen: set[str] = set()
-    for item in covered.items:
-        identifier = serialize_item(item)
-        if identifier in seen:
-            raise NotGenuine("header_malformed", f"The signature covers {identifier} twice.")
-        seen.add(identifier)
-        lines.append(f"{identifier}: {_value(item, message)}")
-    lines.append(f'"@signature-params": {serialize_inner_list(covered)}')
-    return "\n".join(lines).encode("ascii")
+    return base_and_parameters(covered, message)[0]
+
+
+def base_and_parameters(covered: InnerList, message: Message) -> tuple[bytes, str]:
+    """The bytes to sign, and what is covered as it is written in Signature-Input."""
+    identifiers = [serialize_item(item) for item in covered.items]
+    if len(set(identifiers)) != len(identifiers):
+        raise NotGenuine("header_malformed", "The signature covers one component twice.")
+    lines = [
+        f"{identifier}: {_value(item, message)}" for identifier, item in zip(identifiers, covered.items, strict=True)
+    ]
+    parameters = f"({' '.join(identifiers)}){serialize_parameters(covered.parameters)}"
+    lines.append(f'"@signature-params": {parameters}')
+    return "\n".join(lines).encode("ascii"), parameters
 
 
 def _value(item: Item, message: Message) -> str:

@@ -18,7 +18,7 @@ from attrs import field, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from deposit_token_sdk.errors import ConfigurationError, InvalidInput, NotGenuine
+from deposit_token_sdk.errors import ConfigurationError, InvalidInput, InvalidType, NotGenuine
 from deposit_token_sdk.signing.algorithms import Algorithm, Checker, Signer, checker
 from deposit_token_sdk.signing.base64url import decode_standard, encode_standard
 from deposit_token_sdk.signing.diagnosis import clock_hint, why_the_body_differs
@@ -148,11 +148,14 @@ class Verifier:
         self._tolerance = tolerance
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, now: float) -> str:
-        """The message's id, once its envelope has been checked. Header names may be in any case.
+        """The message's id, once its envelope has been checked. Header names may be in any case, `body` is raw bytes.
 
         Raises NotGenuine, by reason: ``header_missing``, ``header_malformed``, ``too_old``, ``in_the_future``,
-        ``no_known_signature_version``, ``signature_mismatch`` (with a hint where the cause can be known).
+        ``no_known_signature_version``, ``signature_mismatch`` (with a hint where the cause can be known). Raises
+        InvalidType (``body_type``) when the body is no bytes.
         """
+        if not isinstance(body, bytes):
+            raise InvalidType("body_type", f"A webhook's body is the raw bytes received, not {type(body).__name__}.")
         msg_id, timestamp, entries = _envelope(headers)
         self._check_time(int(timestamp), now)
         signatures = [entry for entry in entries if entry[0] in self._kinds]

@@ -56,6 +56,7 @@ _BARE = re.compile(
     r"|(?P<token>[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*)",
     re.ASCII,
 )
+_PARAMETER = re.compile(r"; *([a-z*][a-z0-9_\-.*]*)(=)?", re.ASCII)
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
 _SPACES = re.compile(r" *")
 
@@ -128,12 +129,12 @@ class _Reader:
 
     def parameters(self) -> Parameters:
         found: dict[str, BareItem] = {}
-        while self.skip(";"):
-            self.expect(_SPACES, "")
-            key = self.key()
+        while match := _PARAMETER.match(self.text, self.place):
+            self.place = match.end()
+            key = match[1]
             if key in found:
                 raise ValueError(f"the parameter {key!r} stands twice")
-            found[key] = self.bare_item() if self.skip("=") else True
+            found[key] = self.bare_item() if match[2] else True
         return found
 
     def bare_item(self) -> BareItem:
@@ -150,20 +151,19 @@ class _Reader:
 
 def serialize_bare_item(value: BareItem) -> str:
     """A bare item as it is written (RFC 9651, section 4.1.3.1). Raises ValueError for what cannot be written."""
+    if isinstance(value, str):
+        if not value.isascii() or not value.isprintable():
+            raise ValueError("a string holds visible ASCII characters and spaces only")
+        if '"' in value or "\\" in value:
+            value = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{value}"'
     if isinstance(value, bool):
         return "?1" if value else "?0"
     if isinstance(value, int):
         if abs(value) > 999_999_999_999_999:
             raise ValueError("an integer has at most 15 digits")
         return str(value)
-    if isinstance(value, bytes):
-        return f":{encode_standard(value)}:"
-    if isinstance(value, Token):
-        return value.word
-    if not value.isascii() or not (value.isprintable() or not value):
-        raise ValueError("a string holds visible ASCII characters and spaces only")
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return value.word if isinstance(value, Token) else f":{encode_standard(value)}:"
 
 
 def serialize_parameters(parameters: Mapping[str, BareItem]) -> str:
@@ -175,23 +175,5 @@ def serialize_parameters(parameters: Mapping[str, BareItem]) -> str:
 
 def serialize_item(item: Item) -> str:
     """An item with its parameters."""
-    return serialize_bare_item(item.value) + serialize_parameters(item.parameters)
-
-
-def serialize_inner_list(inner: InnerList) -> str:
-    """An inner list with its parameters."""
-    items = " ".join(serialize_item(item) for item in inner.items)
-    return f"({items}){serialize_parameters(inner.parameters)}"
-
-
-def serialize_dictionary(members: Mapping[str, Item | InnerList]) -> str:
-    """A dictionary field in the order given; a plain true is written as the bare key."""
-    return ", ".join(_serialize_member(key, member) for key, member in members.items())
-
-
-def _serialize_member(key: str, member: Item | InnerList) -> str:
-    if isinstance(member, InnerList):
-        return f"{key}={serialize_inner_list(member)}"
-    if member.value is True:
-        return key + serialize_parameters(member.parameters)
-    return f"{key}={serialize_item(member)}"
+    written = serialize_bare_item(item.value)
+    return written + serialize_parameters(item.parameters) if item.parameters else written

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import pytest
 from attrs import evolve
 
-from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Store, Verb
+from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Store, Tx, Verb
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage, Status, Word
 from deposit_token_sdk.models import Bearer, Capture, Confirmation, Evidence, Mode, Proof, Quote, StatementKind
 from deposit_token_sdk.money import Money
@@ -119,6 +119,13 @@ def paid(movement: str = "mv-1", units: int = 14100, stage: Stage = Stage.SETTLE
     return History(frozenset({Observation(movement, stage, units, NOON)}))
 
 
+def _write_and_fail(tx: Tx) -> None:
+    assert tx.claim(a_message()) is None
+    assert tx.add_attempt(an_attempt())
+    assert tx.fulfil("A-1", "r1", NOON)
+    raise ZeroDivisionError
+
+
 class StoreConformance:
     """The tests. A subclass overrides the fixture `store`, and `around_thread` where needed."""
 
@@ -150,10 +157,7 @@ class StoreConformance:
 
     def test_an_exception_rolls_back_all_that_the_block_wrote(self, store: Store) -> None:
         with pytest.raises(ZeroDivisionError), store.begin() as tx:
-            assert tx.claim(a_message()) is None
-            assert tx.add_attempt(an_attempt())
-            assert tx.fulfil("A-1", "r1", NOON)
-            raise ZeroDivisionError
+            _write_and_fail(tx)
         assert store.attempts("A-1") == ()
         assert store.fulfilled_by("A-1") is None
         with store.begin() as tx:
@@ -287,11 +291,15 @@ class StoreConformance:
         with store.begin() as tx:
             assert tx.lock_order("A-1") == (old, new)
 
-    def test_an_attempt_is_locked_by_its_reference(self, store: Store) -> None:
+    def test_an_attempt_is_locked_with_all_attempts_of_its_order(self, store: Store) -> None:
+        old, new = an_attempt("r1", ended="expired"), an_attempt("r2", created_at=LATER)
         with store.begin() as tx:
-            tx.add_attempt(an_attempt())
-        with store.begin() as tx:
-            assert tx.lock_attempt("r1") == (an_attempt(),)
+            tx.add_attempt(old)
+            tx.add_attempt(new)
+            tx.add_attempt(an_attempt("s1", "A-2"))
+        for reference in ("r1", "r2"):
+            with store.begin() as tx:
+                assert tx.lock_attempt(reference) == (old, new)
         with store.begin() as tx:
             assert tx.lock_attempt("unknown") == ()
 
@@ -299,21 +307,25 @@ class StoreConformance:
     def test_refunds_decided_under_the_lock_never_exceed_what_came(
         self, store: Store, at_once: Callable[..., list[Any]], by: str
     ) -> None:
+        paid_ones = [f"r{number}" for number in range(8)]
         with store.begin() as tx:
-            tx.add_attempt(an_attempt(ended="paid"))
+            for reference in paid_ones:
+                tx.add_attempt(an_attempt(reference, f"order of {reference}", ended="paid"))
 
-        def refund_60_of_100(number: int) -> bool:
+        def refund_60_of_100(reference: str, thread: int) -> bool:
             with store.begin() as tx:
                 if by == "attempt":
-                    tx.lock_attempt("r1")
+                    tx.lock_attempt(reference)
                 else:
-                    tx.lock_order("A-1")
-                if sum(refund.units for refund in tx.refunds("r1")) + 60 > 100:
+                    tx.lock_order(f"order of {reference}")
+                if sum(refund.units for refund in tx.refunds(reference)) + 60 > 100:
                     return False
-                return tx.add_refund(a_refund(f"f{number}", request=f"page-{number}")) is None
+                name = f"{reference} {thread}"
+                return tx.add_refund(a_refund(f"f {name}", reference, f"page {name}")) is None
 
-        assert at_once(refund_60_of_100).count(True) == 1
-        assert sum(refund.units for refund in store.refunds_of("A-1")) == 60
+        done = at_once(lambda thread: [refund_60_of_100(reference, thread) for reference in paid_ones])
+        assert [sum(of_one) for of_one in zip(*done, strict=True)] == [1] * len(paid_ones)
+        assert [len(store.refunds_of(f"order of {reference}")) for reference in paid_ones] == [1] * len(paid_ones)
 
     # --- what the bank has shown --------------------------------------------------------------------------------
 
@@ -429,12 +441,18 @@ class StoreConformance:
             assert tx.open_intents("r1") == (an_intent(Verb.CANCEL),)
             assert not tx.add_intent(intent)
 
-    def test_an_open_intent_is_renewed_with_new_keys(self, store: Store) -> None:
+    @pytest.mark.parametrize("answered", [False, True])
+    def test_a_renewed_intent_has_new_keys_and_is_open(self, store: Store, answered: bool) -> None:
         renewed = an_intent(keys=("key-3",), made_at=LATER)
         with store.begin() as tx:
             tx.add_intent(an_intent())
+            if answered:
+                tx.answer_intent(Verb.START, "r1", "unavailable")
             tx.renew_intent(renewed)
             assert tx.open_intents("r1") == (renewed,)
+            assert not tx.add_intent(an_intent())
+            tx.answer_intent(Verb.START, "r1", "invoiced")
+            assert tx.open_intents("r1") == ()
 
     def test_intents_of_refunds_are_found_by_their_attempt(self, store: Store) -> None:
         refund = an_intent(Verb.REFUND, "f1", "r1", keys=())

@@ -10,6 +10,7 @@ One limit is the operating system's: looking up a name cannot be interrupted.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import weakref
 from collections.abc import Iterator, Mapping
@@ -17,17 +18,19 @@ from functools import cache
 from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from time import monotonic, time
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
-from urllib3.response import BaseHTTPResponse
 
 from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.transport.adapter import Adapter, Prepared
 from deposit_token_sdk.transport.environment import context_of, present, proxies_of
 from deposit_token_sdk.transport.wire import Bounds, Unusable, this_try, too_large
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
 
 MAX_BYTES: Final = 1024 * 1024
 """The largest answer that is read, by default."""
@@ -139,27 +142,26 @@ def _check_head(status: int, headers: Mapping[str, str]) -> None:
 
 
 def _body(raw: BaseHTTPResponse, most: int) -> bytes:
-    """The whole body, or an error: a truncated one makes urllib3 raise only when it is read to the end."""
+    """The whole body or an error. Only reading to the end shows that a body is cut off."""
     announced = raw.length_remaining
     if announced is not None and announced > most:
         raise too_large(most)
-    body = raw.read(_CHUNK, decode_content=False)
-    if raw.length_remaining == 0:
-        return body
-    pieces = [body]
-    size = len(body)
-    while piece := raw.read(_CHUNK, decode_content=False):
-        size += len(piece)
+    piece = raw.read(_CHUNK, decode_content=False)
+    pieces = [piece]
+    size = len(piece)
+    while piece and size != announced:
         if size > most:
-            break
+            raise too_large(most)
+        piece = raw.read(_CHUNK, decode_content=False)
         pieces.append(piece)
-    if size > most:
-        raise too_large(most)
+        size += len(piece)
+    if announced is not None and size != announced:
+        raise Unusable(f"the answer was cut off after {size} of {announced} bytes")
     return b"".join(pieces)
 
 
 _FAILURES = (requests.RequestException, HTTPError, HTTPException, OSError, ValueError)
-_NEVER_CONNECTED = (NewConnectionError, NameResolutionError, ConnectTimeoutError)
+_NEVER_CONNECTED = (NewConnectionError, ConnectTimeoutError)  # a name that does not resolve is of the first kind
 
 
 def _sent(failure: BaseException) -> Sent:
@@ -177,7 +179,7 @@ def _in_words(failure: BaseException, deadline: float) -> str:
         if isinstance(cause, Unusable):
             return str(cause)
     kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-        (NameResolutionError, "the bank's name could not be resolved"),
+        (socket.gaierror, "the bank's name could not be resolved"),
         (ssl.SSLError, "TLS with the bank failed"),
         (NewConnectionError, "no connection could be made"),
         (ConnectTimeoutError, f"no connection within {deadline:.3g} s"),

@@ -16,7 +16,7 @@ from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 _HEAD_BYTES = 128 * 1024
 _BUFFER = 64 * 1024
@@ -102,7 +102,7 @@ class _PlainConnection(HTTPConnection):
         try:
             found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except socket.gaierror as unknown:
-            raise NameResolutionError(self.host, self, unknown) from unknown
+            raise NewConnectionError(self, f"{self.host} is not known: {unknown}") from unknown
         failure = OSError("the name has no address")
         for untried, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
             try:

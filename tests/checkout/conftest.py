@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ class Shop:
     def webhook_url(self) -> str:
         return f"http://127.0.0.1:{self.server.port}/webhooks/sandbox-bank"
 
-    def start(self, order_id: str = "A-1", price: Money | None = None, **more: Any) -> Attempt:
+    def start(
+        self, order_id: str = "A-1", price: Money | None = None, checkout: Checkout | None = None, **more: Any
+    ) -> Attempt:
         asked: dict[str, Any] = {
             "order_id": order_id,
             "price": price or Money("128.50", "EUR"),
@@ -65,7 +68,7 @@ class Shop:
             "content": "basket-1",
             "return_url": "http://127.0.0.1:9/orders/A-1",
         }
-        return self.checkout.start(**{**asked, **more})
+        return (checkout or self.checkout).start(**{**asked, **more})
 
     def buy(self, order_id: str = "A-1", **more: Any) -> Attempt:
         """Start and pay, and wait until the bank's webhook has marked the order paid."""
@@ -76,8 +79,11 @@ class Shop:
 
     def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
         """Wait until webhooks have brought the condition about."""
+        deadline = time.monotonic() + seconds
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=seconds), "the bank's webhook did not bring it about"
+            while not condition():
+                assert time.monotonic() < deadline, "the bank's webhook did not bring it about"
+                self.changed.wait(0.05)
 
     def lose_webhooks(self) -> None:
         self.bank.control.set_webhook_url(None, merchant=self.merchant)
@@ -91,7 +97,7 @@ class Shop:
 
     def bank_received(self, invoice: str) -> int:
         """What the bank's own ledger says has reached the merchant for this invoice, in units, fees apart."""
-        signs = {"payment": 1, "return": -1, "refund": -1}
+        signs = {"payment": 1, "return": -1, "refund": -1, "refund_failed": 1}
         return sum(signs.get(entry["kind"], 0) * int(entry["units"]) for entry in self.bank.control.ledger(invoice))
 
     def restarted(self, **more: Any) -> Checkout:

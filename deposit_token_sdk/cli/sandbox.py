@@ -1,0 +1,83 @@
+"""``deposit-token sandbox``: the embedded bank in a process of its own, until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deposit_token_sdk.errors import DepositTokenError
+
+if TYPE_CHECKING:
+    from deposit_token_sdk.sandbox import Sandbox
+
+
+@click.command("sandbox")
+@click.option("--port", type=click.IntRange(0, 65535), default=8790, show_default=True, help="0 takes a free port.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".deposit-token-sandbox"),
+    show_default=True,
+    help="Folder of the bank's database and of the merchants' keys.",
+)
+@click.option("--database", metavar="URL", help="Any SQLAlchemy URL, in place of SQLite in the data folder.")
+@click.option("--webhook-url", metavar="URL", help="Where the demo merchant's webhooks go.")
+@click.option("--env", is_flag=True, help="Print the settings a shop needs as export lines, and stop.")
+@click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
+def command(port: int, data: Path, database: str | None, webhook_url: str | None, env: bool, quiet: bool) -> None:
+    """Run a practice bank on this machine: no money moves.
+
+    It prints its address and runs until SIGTERM or Ctrl-C. Its settings for a shop are printed by --env, given the
+    same --port and --data.
+    """
+    if env and port == 0:
+        raise click.UsageError("--env needs the port the bank runs on: name it by --port.")
+    try:
+        from deposit_token_sdk.sandbox import Sandbox  # noqa: PLC0415 - an extra, and slow to load
+
+        bank = Sandbox(data, database, port=port)
+        if env:
+            _print_settings(bank.environment(webhook_url))
+        else:
+            _serve(bank, data, webhook_url, quiet=quiet)
+    except DepositTokenError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _print_settings(settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        click.echo(f"export {name}={_quoted(value)}")
+
+
+def _quoted(value: str) -> str:
+    quoted = shlex.quote(value)
+    return quoted if quoted.startswith("'") else f"'{value}'"
+
+
+def _serve(bank: Sandbox, data: Path, webhook_url: str | None, *, quiet: bool) -> None:
+    told_to_stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_stop.set())
+    try:
+        bank.start()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise click.ClickException("That port is taken: name another by --port, or 0 for a free one.") from None
+    try:
+        if webhook_url is not None:
+            bank.control.set_webhook_url(webhook_url)
+        print(bank.url, flush=True)
+        if not quiet:
+            port = bank.url.rsplit(":", 1)[1]
+            print(f"Data in {data.resolve()}. Settings for a shop:", flush=True)
+            print(f"  deposit-token sandbox --env --port {port} --data {shlex.quote(str(data))}", flush=True)
+        told_to_stop.wait()
+    finally:
+        bank.stop()

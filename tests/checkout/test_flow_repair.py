@@ -1,0 +1,254 @@
+"""Killed at any step, or with every webhook lost: what the next call or a sweep repairs, by asking the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deposit_token_sdk import Attempt, BankRefused, Capture, Checkout, Client, OutcomeUnknown, RefundStage
+from deposit_token_sdk.client import Carrier
+from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
+from deposit_token_sdk.issuers import issuer_from
+from deposit_token_sdk.settings import Settings
+from deposit_token_sdk.transport import Transport
+from tests.checkout.conftest import Shop, register_hooks
+
+
+class Killed(BaseException):
+    """The process ends here; nothing after this runs."""
+
+
+class Fragile:
+    """A real transport that dies, or loses the answer, at the first request of a route."""
+
+    def __init__(self, route: str, *, after: bool, lose: bool = False) -> None:
+        self.route = route
+        self.after = after
+        self.lose = lose
+        self.keys: list[str] = []
+        self._transport = Transport()
+
+    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
+        if request.route != self.route:
+            return self._transport.answer(request, deadline, began)
+        self.keys.append(request.headers.get("idempotency-key", ""))
+        if not self.after:
+            raise Killed
+        answer = self._transport.answer(request, deadline, began)
+        if self.lose:
+            return NoAnswer(Sent.MAYBE_PROCESSED, "the connection broke", request, answer.at, answer.elapsed)
+        raise Killed
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def fragile(shop: Shop, carrier: Carrier, attempts: int = 1) -> Checkout:
+    environment = {**shop.environment, "DEPOSIT_TOKEN_ATTEMPTS": str(attempts)}
+    return shop.restarted(client=Client(issuer_from(Settings.from_env(environment)), transport=carrier))
+
+
+def again(shop: Shop) -> Checkout:
+    """The shop after its restart, hooks registered as before."""
+    checkout = shop.restarted()
+    before, shop.checkout = shop.checkout, checkout
+    register_hooks(shop)
+    shop.checkout = before
+    return checkout
+
+
+def invoices_of(shop: Shop) -> list[dict[str, object]]:
+    return shop.bank.control.invoices(merchant=shop.merchant)
+
+
+STEPS = [("POST /quotes", False), ("POST /quotes", True), ("POST /invoices", False), ("POST /invoices", True)]
+
+
+@pytest.mark.parametrize(("route", "after"), STEPS)
+def test_a_start_killed_at_any_step_is_finished_by_reconcile(shop: Shop, route: str, after: bool) -> None:
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile(route, after=after)))
+    assert shop.checkout.view("A-1").unknown
+    done = again(shop).reconcile()
+    assert done.failed == ()
+    view = shop.checkout.view("A-1")
+    assert not view.unknown
+    assert view.attempt is not None
+    assert view.attempt.pay_url
+    (invoice,) = invoices_of(shop)
+    assert invoice["reference"] == view.attempt.reference
+    shop.bank.control.pay(view.attempt.reference)
+    shop.until(lambda: shop.checkout.view("A-1").paid)
+
+
+@pytest.mark.parametrize(("route", "after"), STEPS)
+def test_a_start_killed_at_any_step_is_finished_by_the_next_start(shop: Shop, route: str, after: bool) -> None:
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile(route, after=after)))
+    attempt = shop.start(checkout=again(shop))
+    (invoice,) = invoices_of(shop)
+    assert invoice["reference"] == attempt.reference
+    assert attempt.ended is None
+
+
+def test_a_lost_answer_is_unknown_keeps_its_key_and_is_repaired_by_asking(shop: Shop) -> None:
+    carrier = Fragile("POST /invoices", after=True, lose=True)
+    with pytest.raises(OutcomeUnknown) as unknown:
+        shop.start(checkout=fragile(shop, carrier, attempts=2))
+    assert len(carrier.keys) == 2
+    assert len(set(carrier.keys)) == 1
+    assert unknown.value.key == carrier.keys[0]
+    assert unknown.value.reference == shop.checkout.store.attempts("A-1")[0].reference
+    assert shop.checkout.view("A-1").unknown
+    again(shop).reconcile()
+    assert len(invoices_of(shop)) == 1
+    assert not shop.checkout.view("A-1").unknown
+
+
+@pytest.mark.parametrize("kind", ["kept_error", "kept_error_after"])
+def test_a_500_kept_under_the_key_is_unknown_and_repaired_by_asking(shop: Shop, kind: str) -> None:
+    shop.bank.control.fault(kind, count=1, route="POST /invoices")
+    with pytest.raises(OutcomeUnknown):
+        shop.start(checkout=fragile(shop, Transport(), attempts=2))
+    assert shop.checkout.view("A-1").unknown
+    assert fragile(shop, Transport(), attempts=2).reconcile().failed == ()
+    assert not shop.checkout.view("A-1").unknown
+    assert len(invoices_of(shop)) == 1
+
+
+@pytest.mark.parametrize("kind", ["kept_error", "kept_error_after"])
+def test_a_refunds_500_kept_under_the_key_is_repaired_and_sent_once(shop: Shop, kind: str) -> None:
+    attempt = shop.buy()
+    shop.bank.control.fault(kind, count=1, route="POST /refunds")
+    with pytest.raises(OutcomeUnknown):
+        fragile(shop, Transport(), attempts=2).refund("A-1", 700, request="page-1")
+    assert fragile(shop, Transport(), attempts=2).reconcile().failed == ()
+    shop.until(lambda: shop.checkout.store.refunds_of("A-1")[0].stage is RefundStage.DONE)
+    sent = [entry["units"] for entry in shop.bank.control.ledger(attempt.reference) if entry["kind"] == "refund"]
+    assert sent == ["700"]
+
+
+def paid_without_webhooks(shop: Shop) -> Attempt:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.pay(attempt.reference)
+    assert not shop.checkout.view("A-1").paid
+    return attempt
+
+
+def by_return_page(checkout: Checkout) -> None:
+    assert checkout.refresh("A-1").paid
+
+
+def by_sweep(checkout: Checkout) -> None:
+    assert checkout.reconcile().applied == 1
+
+
+@pytest.mark.parametrize("repair", [by_return_page, by_sweep])
+def test_with_every_webhook_lost_the_order_is_marked_paid(shop: Shop, repair: Callable[[Checkout], None]) -> None:
+    attempt = paid_without_webhooks(shop)
+    repair(shop.checkout)
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+    assert attempt.quote is not None
+    assert shop.bank_received(attempt.reference) == attempt.quote.due
+
+
+def test_a_poll_and_a_webhook_of_the_same_payment_fulfil_once(shop: Shop) -> None:
+    attempt = paid_without_webhooks(shop)
+    shop.checkout.refresh("A-1")
+    shop.bank.control.set_webhook_url(shop.webhook_url, merchant=shop.merchant)
+    shop.until(lambda: all(m["state"] == "delivered" for m in shop.bank.control.webhooks(attempt.reference)))
+    shop.checkout.reconcile()
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+    assert shop.reviews() == []
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_refund_killed_before_or_after_its_call_is_sent_once(shop: Shop, after: bool) -> None:
+    attempt = shop.buy()
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /refunds", after=after)).refund("A-1", 700, request="page-1")
+    (refund,) = shop.checkout.store.refunds_of("A-1")
+    shop.checkout.refund("A-1", 700, request="page-1")
+    assert again(shop).reconcile().failed == ()
+    shop.until(lambda: shop.checkout.store.refunds_of("A-1")[0].stage is RefundStage.DONE)
+    sent = [entry for entry in shop.bank.control.ledger(attempt.reference) if entry["kind"] == "refund"]
+    assert [entry["units"] for entry in sent] == ["700"]
+    assert shop.checkout.store.refunds_of("A-1")[0].reference == refund.reference
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_capture_killed_before_or_after_its_call_settles_once(shop: Shop, after: bool) -> None:
+    attempt = shop.start(capture=Capture.MANUAL)
+    shop.bank.control.pay(attempt.reference)
+    shop.until(lambda: ("authorized", "authorized") in shop.told)
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /invoices/{id}/capture", after=after)).capture("A-1")
+    again(shop).reconcile()
+    shop.until(lambda: shop.checkout.view("A-1").paid)
+    assert attempt.quote is not None
+    assert shop.bank_received(attempt.reference) == attempt.quote.due
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_cancel_killed_before_or_after_its_call_is_finished(shop: Shop, after: bool) -> None:
+    attempt = shop.start()
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /invoices/{id}/cancel", after=after)).cancel("A-1")
+    again(shop).reconcile()
+    assert shop.bank.control.invoice(attempt.reference)["status"] == "cancelled"
+    ended = shop.checkout.store.attempt(attempt.reference)
+    assert ended is not None
+    assert ended.ended == "cancelled"
+
+
+def test_past_the_keys_life_the_bank_is_asked_first_and_a_new_key_is_used(shop: Shop) -> None:
+    dead = Fragile("POST /quotes", after=False)
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, dead))
+    later = datetime.now(UTC) + timedelta(days=2)
+    living = Fragile("POST /quotes", after=True)
+    with pytest.raises(Killed):
+        fragile_later(shop, living, later).reconcile()
+    assert living.keys != dead.keys
+    assert again(shop).reconcile().failed == ()
+    assert len(invoices_of(shop)) == 1
+
+
+def fragile_later(shop: Shop, carrier: Carrier, now: datetime) -> Checkout:
+    client = Client(issuer_from(Settings.from_env(shop.environment)), transport=carrier)
+    return shop.restarted(client=client, now=lambda: now)
+
+
+def test_what_the_bank_refuses_ends_the_attempt_and_the_order_can_start_anew(shop: Shop) -> None:
+    with pytest.raises(BankRefused) as refused:
+        shop.start(token="NOSUCH")
+    assert refused.value.code == "unknown_token"
+    assert refused.value.request_id
+    (attempt,) = shop.checkout.store.attempts("A-1")
+    assert attempt.ended == "refused:unknown_token"
+    assert shop.start().ended is None
+
+
+def test_an_unreachable_bank_is_not_unknown_and_nothing_is_lost(shop: Shop) -> None:
+    carrier = Fragile("GET /invoices?reference", after=False)
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile("POST /invoices", after=True)))
+    with pytest.raises(Killed):
+        fragile(shop, carrier).reconcile()
+    assert again(shop).reconcile().failed == ()
+    assert len(invoices_of(shop)) == 1
+
+
+def test_a_quote_that_expired_while_the_shop_was_down_ends_the_attempt_on_the_banks_word(shop: Shop) -> None:
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile("POST /invoices", after=False)))
+    shop.bank.control.advance(3600)
+    done = again(shop).reconcile()
+    assert [reason for _, reason in done.failed] == ["quote_expired"]
+    (ended,) = shop.checkout.store.attempts("A-1")
+    assert ended.ended == "refused:quote_expired"
+    assert shop.start(checkout=again(shop)).ended is None
