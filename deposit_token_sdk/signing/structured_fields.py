@@ -51,7 +51,7 @@ _KEY = re.compile(r"[a-z*][a-z0-9_\-.*]*", re.ASCII)
 _BARE = re.compile(
     r'"(?P<string>(?:[ !#-\[\]-~]|\\["\\])*)"'
     r"|:(?P<binary>[A-Za-z0-9+/=]*):"
-    r"|(?P<integer>-?[0-9]{1,15})(?![0-9.])"
+    r"|(?P<integer>-?[0-9]{1,15})"
     r"|\?(?P<boolean>[01])"
     r"|(?P<token>[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*)",
     re.ASCII,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from flask import Flask
+from flask import Flask, request
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.serving import BaseWSGIServer, make_server
@@ -52,6 +52,7 @@ class Shop:
     server: BaseWSGIServer
     changed: threading.Condition = field(factory=threading.Condition)
     told: list[tuple[str, str]] = field(factory=list)
+    received: list[tuple[dict[str, str], bytes]] = field(factory=list)
 
     @property
     def webhook_url(self) -> str:
@@ -135,6 +136,10 @@ def shop(bank: Sandbox, tmp_path: Path) -> Iterator[Shop]:
         app.register_blueprint(webhooks(checkout))
         server = make_server("127.0.0.1", 0, app, threaded=True)
         made = Shop(bank, merchant, environment, checkout, sessions, server)
+
+        @app.before_request
+        def _keep() -> None:
+            made.received.append(({name.lower(): value for name, value in request.headers}, request.get_data()))
 
         @app.teardown_request
         def _announce(_: BaseException | None) -> None:

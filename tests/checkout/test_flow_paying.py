@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -320,3 +321,21 @@ def test_a_fee_above_the_shops_ceiling_is_refused_and_ends_the_attempt(shop: Sho
     assert refused.value.reason == "fee_above_ceiling"
     assert shop.bank.control.invoices(merchant=shop.merchant) == []
     assert shop.start().ended is None
+
+
+def test_sixteen_starts_at_once_open_one_invoice(shop: Shop) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        attempts = list(threads.map(lambda _: shop.start().reference, range(16)))
+    assert len(set(attempts)) == 1
+    assert len(shop.bank.control.invoices(merchant=shop.merchant)) == 1
+
+
+def test_a_checkout_of_two_clients_asks_the_bank_that_lists_the_token(shop: Shop) -> None:
+    other = Client.from_env({**shop.bank.control.create_merchant("other-merchant"), "DEPOSIT_TOKEN_BANK": "other-bank"})
+    with other:
+        checkout = shop.restarted(client=[Client.from_env(shop.environment)])
+        assert shop.start(checkout=checkout).issuer == "sandbox-bank"
+        two = shop.restarted(client=[Client.from_env(shop.environment), other])
+        with pytest.raises(InvalidInput) as refused:
+            shop.start("A-2", checkout=two, token="NOSUCH")
+    assert refused.value.reason == "unknown_token"
