@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
@@ -264,8 +264,13 @@ def _verified(
 
 
 def _kept(statement: str, key: VerificationKey, kind: StatementKind, now: float) -> Evidence:
-    keys = strict_json.dumps(KeySet((key,)).jwks()).decode()
-    return Evidence(Proof.JWS, kind, statement, keys, datetime.fromtimestamp(now, UTC))
+    return Evidence(Proof.JWS, kind, statement, _jwks_of(key), datetime.fromtimestamp(now, UTC))
+
+
+@lru_cache(maxsize=128)
+def _jwks_of(key: VerificationKey) -> str:
+    """Pure: equal keys are written alike, and a bank has few."""
+    return strict_json.dumps(KeySet((key,)).jwks()).decode()
 
 
 def _confirmation(kind: StatementKind, claims: dict[str, Any], evidence: Evidence) -> Confirmation:

@@ -18,7 +18,7 @@ from typing import Any
 from weakref import WeakSet
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Engine, Table, func, literal_column, select, union_all, update
+from sqlalchemy import ColumnElement, Engine, Table, func, literal_column, select, text, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -206,8 +206,11 @@ class SqlStore:
                 yield SqlTx(session)
 
     def create_schema(self) -> None:
-        """Create the tables and indexes that are not there yet. Shops with Alembic take `metadata` instead."""
+        """Create the tables and indexes that are not there yet, all or none. Shops with Alembic take `metadata`."""
         with self.begin() as tx:
+            dbapi: Any = own.connection_of(tx.session).connection.dbapi_connection
+            if not getattr(dbapi, "in_transaction", True):  # Python's sqlite3 begins for a write of rows, not for DDL
+                tx.session.execute(text("BEGIN IMMEDIATE"))
             for table in metadata.sorted_tables:
                 tx.session.execute(CreateTable(table, if_not_exists=True))
                 for index in sorted(table.indexes, key=lambda index: str(index.name)):

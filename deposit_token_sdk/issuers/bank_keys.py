@@ -2,24 +2,17 @@
 
 No message can name another place. A fetch is single-flight, happens at most once a minute, and a key that was not
 found stays not found until then. A set older than ten minutes is fetched anew, so that a revoked key is not trusted
-for longer; while the bank does not answer, the last set serves on.
+for longer; while the bank does not answer, the last set serves on and is asked for once a minute.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 from typing import Final, TypeVar
 
-from deposit_token_sdk.errors import (
-    BankRefused,
-    BankUnavailable,
-    ConfigurationError,
-    DepositTokenError,
-    NotGenuine,
-    Unreadable,
-)
+from deposit_token_sdk.errors import BankRefused, BankUnavailable, ConfigurationError, NotGenuine, Unreadable
 from deposit_token_sdk.exchange import Exchange, Request, pause
 from deposit_token_sdk.retry import Retry, persist
 from deposit_token_sdk.signing.keys import KeySet
@@ -29,7 +22,6 @@ T = TypeVar("T")
 FETCH_INTERVAL: Final = 60.0
 MAX_AGE: Final = 600.0
 _WAIT: Final = 0.02
-_WAITS: Final = 500
 
 
 class BankKeys:
@@ -39,8 +31,8 @@ class BankKeys:
         self._url = url
         self._thumbprints = thumbprints
         self._policy = policy
-        self._lock = Lock()
-        self._fetching = False
+        self._flights: dict[int, object] = {}  # by process: a fork in mid-flight must not keep the child waiting
+        self._tried_at: float | None = None
         self._fetched_at: float | None = None
         self._keys: KeySet | None = None
         self._fixed = bool(file)
@@ -49,56 +41,57 @@ class BankKeys:
 
     def with_keys(self, check: Callable[[KeySet], T], now: float) -> Exchange[T]:
         """`check` with the keys known; if it meets an unknown one, once more with the keys fetched anew."""
-        keys = yield from self._current(now)
+        keys = self._keys
+        if keys is None or self._is_stale(now):
+            keys = yield from self._current(keys, now)
         try:
             return check(keys)
         except NotGenuine as error:
-            if error.reason != "key_unknown" or not self._may_fetch(now):
+            if error.reason != "key_unknown" or (keys is self._keys and not self._may_fetch(now)):
                 raise
-        keys = yield from self._fetched(now)
-        return check(keys)
+        return check((yield from self._newer(keys, now)))
 
-    def _current(self, now: float) -> Exchange[KeySet]:
-        if self._keys is None:
-            return (yield from self._fetched(now))
-        if self._fetched_at is not None and now - self._fetched_at > MAX_AGE and self._may_fetch(now):
-            try:
-                return (yield from self._fetched(now))
-            except (BankUnavailable, BankRefused, Unreadable):
-                return self._keys
-        return self._keys
+    def _current(self, known: KeySet | None, now: float) -> Exchange[KeySet]:
+        try:
+            return (yield from self._newer(known, now))
+        except (BankUnavailable, BankRefused, Unreadable):
+            if known is None:
+                raise
+            return known
+
+    def _is_stale(self, now: float) -> bool:
+        return self._fetched_at is not None and now - self._fetched_at > MAX_AGE and self._may_fetch(now)
 
     def _may_fetch(self, now: float) -> bool:
-        return not self._fixed and (self._fetched_at is None or abs(now - self._fetched_at) >= FETCH_INTERVAL)
+        return not self._fixed and (self._tried_at is None or abs(now - self._tried_at) >= FETCH_INTERVAL)
 
-    def _fetched(self, now: float) -> Exchange[KeySet]:
-        """The keys as the bank has them now: one caller fetches, the others wait for it."""
-        for _ in range(_WAITS):
-            with self._lock:
-                mine = not self._fetching
-                self._fetching = True
-            if mine:
-                return (yield from self._fetch(now))
+    def _newer(self, seen: KeySet | None, now: float) -> Exchange[KeySet]:
+        """Newer keys than those seen, where there are any: one caller fetches, the others wait for what it gets."""
+        process, mine = os.getpid(), object()
+        flight = self._flights.setdefault(process, mine)
+        if flight is mine:
+            try:
+                if self._keys is seen and (seen is None or self._may_fetch(now)):
+                    yield from self._fetch(now)
+            finally:
+                self._flights.pop(process, None)
+        else:
+            yield from self._landing(process, flight)
+        if self._keys is None:
+            raise BankUnavailable("keys_unavailable", "The bank's keys could not be fetched: try again later.")
+        return self._keys
+
+    def _landing(self, process: int, flight: object) -> Exchange[None]:
+        for _ in range(int(self._policy.deadline / _WAIT)):
+            if self._flights.get(process) is not flight:
+                return
             yield from pause(_WAIT)
-            with self._lock:
-                if not self._fetching and self._keys is not None:
-                    return self._keys
         raise BankUnavailable("keys_unavailable", "The bank's keys are still being fetched: try again later.")
 
-    def _fetch(self, now: float) -> Exchange[KeySet]:
-        try:
-            keys = yield from self._download()
-        except DepositTokenError:
-            if self._keys is not None:
-                self._fetched_at = now
-            raise
-        else:
-            self._fetched_at = now
-            self._keys = keys
-        finally:
-            with self._lock:
-                self._fetching = False
-        return keys
+    def _fetch(self, now: float) -> Exchange[None]:
+        self._tried_at = now
+        self._keys = yield from self._download()
+        self._fetched_at = now
 
     def _download(self) -> Exchange[KeySet]:
         response = yield from persist(self._request, self._policy, idempotent=True)

@@ -15,7 +15,15 @@ from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote as percent
 
 from deposit_token_sdk import evidence, price
-from deposit_token_sdk.errors import BankRefused, ConfigurationError, NotGenuine, NotOurs, Unreadable
+from deposit_token_sdk.errors import (
+    BankRefused,
+    BankUnavailable,
+    ConfigurationError,
+    NotGenuine,
+    NotOurs,
+    OutcomeUnknown,
+    Unreadable,
+)
 from deposit_token_sdk.evidence import Signer
 from deposit_token_sdk.exchange import Exchange, Request, Response, immediately
 from deposit_token_sdk.issuers import reference_json as wire
@@ -344,7 +352,16 @@ class ReferenceIssuer:
         headers = {"accept": _JSON, "content-type": _JSON, "idempotency-key": key}
         make = partial(self._request, "POST", path, route, strict_json.dumps(body), headers)
         response = yield from persist(make, self._policy, idempotent=True, key=key, reference=reference)
-        return (yield from self._read(response))
+        try:
+            return (yield from self._read(response))
+        except BankUnavailable as unavailable:
+            raise OutcomeUnknown(
+                f"{route}: the bank answered, but its answer could not be checked ({unavailable.reason}): the bank may "
+                f"have done it. Ask by reference {reference} before anything is sent again.",
+                key=key,
+                request_id=response.headers.get("request-id"),
+                reference=reference,
+            ) from unavailable
 
     def _request(
         self, method: str, path: str, route: str, body: bytes | None, headers: dict[str, str], timeout: float

@@ -19,6 +19,9 @@ def real_now() -> datetime:
     return datetime.now(UTC)
 
 
+_FARTHEST = timedelta(days=36_500)
+
+
 class BusinessClock:
     """Tells business time; `advance` moves it on. Never goes backwards, even if the machine's clock does."""
 
@@ -44,7 +47,7 @@ class BusinessClock:
         if by < timedelta(0):
             raise Refused("malformed", "The business clock never goes backwards: advance by zero or more seconds.")
         with self._lock:
-            if self._offset + by > timedelta(days=36_500):
+            if by > _FARTHEST - self._offset:
                 raise Refused("malformed", "The business clock moves a hundred years at most.")
             self._offset += by
         return self.now()

@@ -39,7 +39,11 @@ class Control:
 
     def advance(self, seconds: float) -> dict[str, Any]:
         """Move business time on; what has run out by then is ended."""
-        self._bank.advance(timedelta(seconds=seconds))
+        try:
+            by = timedelta(seconds=seconds)
+        except OverflowError:
+            by = timedelta.max
+        self._bank.advance(by)
         return self.time()
 
     def time(self) -> dict[str, Any]:

@@ -37,13 +37,14 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
 
 
 class Refused(Exception):
-    """The bank will not do it, and did nothing. Becomes a problem document."""
+    """The bank will not do it, and did nothing. Becomes a problem document; `retry_after` is in seconds."""
 
-    def __init__(self, code: str, detail: str, *, status: int | None = None) -> None:
+    def __init__(self, code: str, detail: str, *, status: int | None = None, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.status = CODES[code][0] if status is None else status
+        self.retry_after = retry_after
 
 
 def problem(code: str, detail: str, status: int, request_id: str) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,10 +78,6 @@ class Api:
                 return self._serve(route, path, request_id)
             except Refused as refused:
                 return self._refusal(refused, request_id)
-            except NotGenuine as error:
-                return self._refusal(Refused("signature_invalid", f"{error.reason}: {error}"), request_id)
-            except Unreadable as error:
-                return self._refusal(Refused("malformed", str(error)), request_id)
 
         return view
 
@@ -97,9 +94,15 @@ class Api:
         return self._answer(kept, request_id)
 
     def _merchant(self, body: bytes) -> str:
-        """Who asks: the owner of the key that signed. Raises NotGenuine."""
+        """Who asks: the owner of the key that signed. Raises Refused (``signature_invalid``)."""
         if not self.require_signatures and "signature" not in request.headers:
             return DEMO_MERCHANT
+        try:
+            return self._signer(body)
+        except NotGenuine as error:
+            raise Refused("signature_invalid", f"{error.reason}: {error}") from None
+
+    def _signer(self, body: bytes) -> str:
         with self.bank.desk() as desk:
             owners: list[str] = []
 
@@ -125,9 +128,9 @@ class Api:
         if late := faults.take("latency", **where):
             time.sleep(late.seconds)
         if busy := faults.take("rate_limited", **where):
-            raise Refused("rate_limited", f"Try again in {busy.seconds:g} s.")
+            raise Refused("rate_limited", f"Try again in {busy.seconds:g} s.", retry_after=ceil(busy.seconds))
         if faults.take("error_before", **where):
-            raise Refused("internal", "The bank failed before it did anything.", status=503)
+            raise Refused("internal", "The bank failed before it did anything.", status=503, retry_after=1)
 
     def _decide(self, route: api.Route, merchant: str, asked: api.Asked, body: bytes, request_id: str) -> Kept:
         if route.method == "GET":
@@ -163,16 +166,16 @@ class Api:
 
     def _refusal(self, refused: Refused, request_id: str) -> Response:
         document = problem(refused.code, refused.detail, refused.status, request_id)
-        return self._answer(_kept(refused.status, document), request_id)
+        return self._answer(_kept(refused.status, document), request_id, refused.retry_after)
 
-    def _answer(self, kept: Kept, request_id: str) -> Response:
+    def _answer(self, kept: Kept, request_id: str, retry_after: int | None = None) -> Response:
         body = kept.body.encode()
         answer = Response(body, kept.status)
         answer.headers["Content-Type"] = "application/json" if kept.status < 400 else "application/problem+json"
         answer.headers["Request-Id"] = request_id
         answer.headers["Cache-Control"] = "no-store"
-        if kept.status in (429, 503):
-            answer.headers["Retry-After"] = "1"
+        if retry_after is not None:
+            answer.headers["Retry-After"] = str(retry_after)
         self._sign(answer, body)
         return answer
 
@@ -233,7 +236,10 @@ def _read(route: api.Route, body: bytes) -> dict[str, Any]:
         return {}
     if request.mimetype != "application/json":
         raise Refused("malformed", "Content-Type is application/json.", status=415)
-    return strict_json.parse(body)
+    try:
+        return strict_json.parse(body)
+    except Unreadable as error:
+        raise Refused("malformed", str(error)) from None
 
 
 def _description() -> Response:

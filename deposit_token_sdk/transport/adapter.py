@@ -37,6 +37,17 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _HEADER_VALUE = re.compile(r"[\t -~]*", re.ASCII)
 
 
+class _Headers(dict[str, str]):
+    """Headers found by a name of any case, as mocks look for them; the stock class for it is slow."""
+
+    def __missing__(self, name: str) -> str:
+        wanted = name.lower()
+        for known, value in self.items():
+            if known.lower() == wanted:
+                return value
+        raise KeyError(name)
+
+
 class Prepared(requests.PreparedRequest):
     """A request prepared by hand, with the pool and the target already chosen."""
 
@@ -69,10 +80,11 @@ class Adapter(HTTPAdapter):
         prepared.method = request.method
         prepared.url = request.url
         prepared.body = request.body
-        prepared.headers = headers = requests.structures.CaseInsensitiveDict(common)
+        headers = _Headers(common)
         if request.body is not None:
             headers["Content-Length"] = str(len(request.body))
         headers.update(request.headers)
+        prepared.headers = headers  # type: ignore[assignment]
         prepared.pool = pool
         prepared.target = before + target
         return prepared
@@ -132,10 +144,10 @@ class Adapter(HTTPAdapter):
         return target
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """The stock answer without its cookie jar and guesses."""
+        """The answer as it came: no cookies, no guessed encoding."""
         reply = requests.Response()
         reply.status_code = resp.status
-        reply.headers = requests.structures.CaseInsensitiveDict(resp.headers)
+        reply.headers = _Headers(resp.headers.items())  # type: ignore[assignment]
         reply.raw = resp
         reply.reason = resp.reason
         reply.url = req.url or ""
