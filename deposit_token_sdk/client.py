@@ -19,10 +19,8 @@ from attrs import frozen
 from deposit_token_sdk.errors import DepositTokenError, InvalidInput
 from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed
 from deposit_token_sdk.instrumentation import OK, CallDetails, Hook, log_call, tell
-from deposit_token_sdk.issuers import issuer_from
 from deposit_token_sdk.issuers.protocol import Issuer
 from deposit_token_sdk.retry import request_id
-from deposit_token_sdk.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,6 +127,9 @@ class Client:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, hooks: Iterable[Hook] = ()) -> Self:
         """The client that the DEPOSIT_TOKEN_* variables describe. Raises ConfigurationError."""
+        from deposit_token_sdk.issuers import issuer_from  # noqa: PLC0415  # an issuer brings all of signing
+        from deposit_token_sdk.settings import Settings  # noqa: PLC0415
+
         settings = Settings.from_env(environ)
         client = cls(
             issuer_from(settings),

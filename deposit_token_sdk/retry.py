@@ -11,7 +11,6 @@ import json
 import random
 import re
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from attrs import frozen

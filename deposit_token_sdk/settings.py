@@ -39,8 +39,6 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "CLIENT_KEY": ("", "Mutual TLS: path of its private key (PEM)."),
     "CA_BUNDLE": ("", "Path of the certificate authorities to trust instead of the public ones."),
     "MAX_FEE": ("0.05", "The highest fee the shop takes, as a share of gross."),
-    "BEARER": ("CRED", "Who pays the bank's fee: `CRED` the merchant, `DEBT` the buyer (ISO 20022)."),
-    "QUOTE_TTL": ("900", "Seconds an amount stays valid at a bank that gives no quotes."),
     "TIMEOUT": ("10", "Seconds one try may take, connection and answer together."),
     "DEADLINE": ("30", "Seconds one call may take over all its tries."),
     "ATTEMPTS": ("5", "How often one call is tried at most."),
@@ -93,8 +91,6 @@ class Settings:
     client_key: str
     ca_bundle: str
     max_fee: Decimal
-    bearer: str
-    quote_ttl: float
     timeout: float
     deadline: float
     attempts: int
@@ -142,8 +138,6 @@ def _checked(text: dict[str, str]) -> Settings:
         client_key=text["CLIENT_KEY"],
         ca_bundle=text["CA_BUNDLE"],
         max_fee=_decimal("MAX_FEE", text["MAX_FEE"]),
-        bearer=_one_of("BEARER", text["BEARER"], "CRED", "DEBT"),
-        quote_ttl=_seconds("QUOTE_TTL", text["QUOTE_TTL"]),
         timeout=_seconds("TIMEOUT", text["TIMEOUT"]),
         deadline=_seconds("DEADLINE", text["DEADLINE"]),
         attempts=_whole("ATTEMPTS", text["ATTEMPTS"], least=1),

@@ -7,6 +7,7 @@ The answer says to the bank whether to send again: 400 for what is not genuine, 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from deposit_token_sdk.client import Client
 from deposit_token_sdk.errors import (
     BankRefused,
     BankUnavailable,
+    DepositTokenError,
     NotGenuine,
     NotOurs,
     OutcomeUnknown,
@@ -26,13 +28,20 @@ from deposit_token_sdk.errors import (
 )
 from deposit_token_sdk.models import Event, Proof
 
+_LOG = logging.getLogger("deposit_token_sdk")
+
 
 @frozen
 class Answer:
-    """What to answer a webhook: the HTTP status, and the reason for logs and counters."""
+    """What to answer a webhook: the HTTP status, and the reason for logs and counters.
+
+    `detail` says for the shop's own eyes what was wrong and, where that can be known, why: a body that was parsed and
+    written again, the other mode's key, a clock that is off. It is logged, too.
+    """
 
     status: int
     reason: str
+    detail: str = ""
 
 
 Received: TypeAlias = tuple[Answer, Applied | None]
@@ -60,7 +69,7 @@ class Receiver:
         try:
             event = client.read_event(headers, body, now.timestamp())
         except NotGenuine as forged:
-            return Answer(400, forged.reason), None
+            return _refused(400, forged)
         except Unreadable as unreadable:
             return self._noted(client, None, body, Outcome.UNREADABLE, unreadable.reason)
         return self._received(client, event, body, now)
@@ -70,9 +79,9 @@ class Receiver:
             self._require_ours(client, event)
             report = client.report_event(event, now.timestamp())
         except NotGenuine as forged:
-            return Answer(400, forged.reason), None
+            return _refused(400, forged)
         except (BankUnavailable, BankRefused, OutcomeUnknown) as unavailable:
-            return Answer(503, unavailable.reason), None
+            return _refused(503, unavailable)
         except NotOurs as other:
             return self._noted(client, event, body, Outcome.NOT_OURS, other.reason)
         except Unreadable as unreadable:
@@ -109,6 +118,11 @@ class Receiver:
             received_at=self._now(),
             body=body.decode("utf-8", "backslashreplace"),
         )
+
+
+def _refused(status: int, error: DepositTokenError) -> Received:
+    _LOG.warning("A webhook was answered %d (%s): %s", status, error.reason, error)
+    return Answer(status, error.reason, str(error)), None
 
 
 def _answered(applied: Applied) -> Received:

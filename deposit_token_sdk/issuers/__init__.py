@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from deposit_token_sdk.errors import ConfigurationError
-from deposit_token_sdk.issuers.protocol import Issuer
-from deposit_token_sdk.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deposit_token_sdk.issuers.protocol import Issuer
+    from deposit_token_sdk.settings import Settings
 
 GROUP = "deposit_token_sdk.issuers"
 
@@ -17,6 +20,8 @@ def issuer_from(settings: Settings) -> Issuer:
 
     Raises ConfigurationError (``issuer_unknown``).
     """
+    from importlib.metadata import entry_points  # noqa: PLC0415  # slow to import, needed once
+
     found = entry_points(group=GROUP, name=settings.issuer)
     for entry in found:
         make: Callable[[Settings], Issuer] = entry.load()

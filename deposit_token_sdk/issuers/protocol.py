@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from deposit_token_sdk.errors import Unsupported
-from deposit_token_sdk.exchange import Exchange
-from deposit_token_sdk.models import (
-    Backing,
-    Event,
-    Invoice,
-    InvoicePage,
-    LedgerEntry,
-    NewInvoice,
-    NewQuote,
-    NewRefund,
-    Proof,
-    Quote,
-    Refund,
-    Report,
-    Token,
-)
+
+if TYPE_CHECKING:
+    from deposit_token_sdk.exchange import Exchange
+    from deposit_token_sdk.models import (
+        Backing,
+        Event,
+        Invoice,
+        InvoicePage,
+        LedgerEntry,
+        NewInvoice,
+        NewQuote,
+        NewRefund,
+        Proof,
+        Quote,
+        Refund,
+        Report,
+        Token,
+    )
 
 
 class Capability(StrEnum):

@@ -66,7 +66,8 @@ def _invoices(desk: Desk, merchant: str, asked: Asked) -> dict[str, Any]:
     if reference is not None:
         return {"invoices": invoices.find(desk, merchant, reference), "next": None}
     limit = asked.number("limit")
-    shown, following = invoices.page(desk, merchant, asked.query.get("cursor"), 100 if limit is None else limit)
+    after = asked.number("cursor") or 0
+    shown, following = invoices.page(desk, merchant, after, 100 if limit is None else limit)
     return {"invoices": shown, "next": following}
 
 
@@ -103,7 +104,7 @@ def _backing(desk: Desk, merchant: str, asked: Asked) -> dict[str, Any]:
 
 
 def _ledger(desk: Desk, merchant: str, asked: Asked) -> dict[str, Any]:
-    return statements.day(desk, merchant, asked.path["date"], asked.query.get("cursor"), asked.number("limit"))
+    return statements.day(desk, merchant, asked.path["date"], asked.number("cursor") or 0, asked.number("limit"))
 
 
 ROUTES: tuple[Route, ...] = (

@@ -49,18 +49,19 @@ class Bank:
         with self._database.transaction() as db:
             self.clock = BusinessClock(timedelta(microseconds=int(fact(db, "clock_offset", lambda: "0"))))
             self.page_secret = bytes.fromhex(fact(db, "page_secret", lambda: secrets.token_hex(32)))
-            opened = fact(db, "opened", lambda: "no") == "yes"
-        if not opened:
-            self._open()
+        self._open()
 
     def _open(self) -> None:
+        """Fund the demo buyers, once in the life of these books."""
         with self.desk() as desk:
+            if fact(desk.db, "opened", lambda: "now") == "before":
+                return
             for buyer, (_, whole) in BUYERS.items():
                 for token in TOKENS.values():
                     target = account(BUYER, token.code, buyer)
                     ledger.issue(desk.db, token.code, target, whole * 10**token.decimals, desk.now)
             keyring.published(desk.db)
-            desk.db.execute(update(facts).where(facts.c.name == "opened").values(value="yes"))
+            desk.db.execute(update(facts).where(facts.c.name == "opened").values(value="before"))
 
     def on_news(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every transaction that left webhooks to send, or moved the clock."""

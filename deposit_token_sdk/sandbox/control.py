@@ -308,12 +308,12 @@ def _check_kinds(verb: str, arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         annotation = str(inspect.signature(VERBS[verb]).parameters[name].annotation)
         if not any(_is(kind, value) for kind in annotation.split(" | ")):
-            raise TypeError(f"{name} is {annotation}, and short")
+            raise TypeError(f"{name} is {annotation}, and plain")
 
 
 def _is(kind: str, value: object) -> bool:
     if isinstance(value, str):
-        return kind == "str" and len(value) <= _LONGEST_WORD
+        return kind == "str" and len(value) <= _LONGEST_WORD and value.isprintable()
     if value is None or isinstance(value, bool):
         return kind == "None" and value is None
     fits = (kind == "float" and isinstance(value, (int, float))) or (kind == "int" and isinstance(value, int))

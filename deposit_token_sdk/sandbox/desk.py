@@ -14,7 +14,7 @@ from typing import Any
 from attrs import field, frozen
 from sqlalchemy import Connection, RowMapping, Select, insert, select
 
-from deposit_token_sdk.sandbox import keyring
+from deposit_token_sdk.sandbox import keyring, ledger
 from deposit_token_sdk.sandbox.faults import Faults
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import invoices, messages, refunds, statements
@@ -94,6 +94,12 @@ class Desk:
             )
         )
         return signed
+
+    def book(self, row: RowMapping, kind: str, subject: str, units: int, source: str, target: str) -> None:
+        """Book a transfer for an invoice; `subject` is the movement or refund it is for."""
+        posted = ledger.between(source, target, units)
+        about = (row["merchant"], row["id"], row["reference"], subject)
+        ledger.book(self.db, ledger.Transfer(kind, row["token"], units, self.now, posted, *about))
 
     def tell(self, merchant: str, type_: str, data: Mapping[str, Any], invoice: str | None = None) -> str:
         """Put a webhook into the outbox and return its id; the faults may have it lost or sent twice."""

@@ -43,7 +43,8 @@ class Sandbox:
     """The sandbox bank. ``with Sandbox(folder) as bank:`` serves at ``bank.url`` until the block is left.
 
     `port` 0 takes a free one. `quote_life` is in seconds of business time. `require_signatures` False also takes
-    unsigned requests, as the demo merchant's. Raises ConfigurationError (``not_loopback``).
+    unsigned requests, as the demo merchant's. Raises ConfigurationError (``not_loopback``,
+    ``bad_mode``).
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Sandbox:
     ) -> None:
         if host not in _LOOPBACK:
             raise ConfigurationError("not_loopback", f"The sandbox serves on {', '.join(_LOOPBACK)}, not on {host!r}.")
+        if mode not in ("test", "live"):
+            raise ConfigurationError("bad_mode", f"A bank runs in mode test or live, not {mode!r}.")
         self._data = Path(data)
         self._database_url = database_url
         self._host = host

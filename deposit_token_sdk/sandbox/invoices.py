@@ -146,13 +146,14 @@ def find(desk: Desk, merchant: str, reference: str) -> list[dict[str, Any]]:
     return _documents(desk, chosen)
 
 
-def page(desk: Desk, merchant: str, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of a merchant's invoices, oldest first, and the cursor of the next. Raises Refused (``malformed``)."""
+def page(desk: Desk, merchant: str, after: int, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of a merchant's invoices, oldest first, and the cursor of the next; `after` is a cursor or 0.
+
+    Raises Refused (``malformed``).
+    """
     if not 1 <= limit <= _MAX_PAGE:
         raise Refused("malformed", f"limit is 1 to {_MAX_PAGE}.")
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise Refused("malformed", "cursor is one that this bank gave.")
-    chosen = select(invoices).where(invoices.c.merchant == merchant, invoices.c.seq > int(cursor or "0"))
+    chosen = select(invoices).where(invoices.c.merchant == merchant, invoices.c.seq > after)
     rows = list(desk.db.execute(chosen.order_by(invoices.c.seq).limit(limit + 1)).mappings())
     following = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
     return [document(desk, row) for row in rows[:limit]], following

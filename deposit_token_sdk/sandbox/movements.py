@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, insert, select, update
 
 from deposit_token_sdk.errors import NotGenuine
-from deposit_token_sdk.sandbox import invoices, keyring, ledger
+from deposit_token_sdk.sandbox import invoices, keyring
 from deposit_token_sdk.sandbox.desk import Desk, new_id
-from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, FEES, MERCHANT, Transfer, account, between
+from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, FEES, MERCHANT, account
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import invoices as invoice_table
 from deposit_token_sdk.sandbox.tables import movements
@@ -44,7 +43,7 @@ def pay(desk: Desk, row: RowMapping, buyer: str, units: int, at: datetime | None
 def _accept(desk: Desk, row: RowMapping, buyer: str, units: int, at: datetime) -> str:
     movement = new_id("mov")
     source, target = account(BUYER, row["token"], buyer), account(CLEARING, row["token"])
-    _book(desk, row, "hold", movement, units, between(source, target, units))
+    desk.book(row, "hold", movement, units, source, target)
     desk.db.execute(
         insert(movements).values(
             id=movement,
@@ -69,7 +68,7 @@ def settle(desk: Desk, row: RowMapping, movement: str) -> str:
     """The money is the merchant's; returns the settlement statement."""
     moved = _movement(desk, movement)
     source, target = account(CLEARING, row["token"]), account(MERCHANT, row["token"], row["merchant"])
-    _book(desk, row, "payment", movement, moved["units"], between(source, target, moved["units"]))
+    desk.book(row, "payment", movement, moved["units"], source, target)
     _mark(desk, movement, "settled")
     _take_fee(desk, row["id"], movement)
     claims = _claims(desk, row, moved) | {"quote_digest": invoices.document(desk, row)["quote_digest"]}
@@ -84,7 +83,7 @@ def _take_fee(desk: Desk, invoice: str, movement: str) -> None:
     if row["fee_taken"] or not row["fee"] or invoices.received(invoices.moves(desk, invoice)) < row["fee"]:
         return
     source, target = account(MERCHANT, row["token"], row["merchant"]), account(FEES, row["token"])
-    _book(desk, row, "fee", movement, row["fee"], between(source, target, row["fee"]))
+    desk.book(row, "fee", movement, row["fee"], source, target)
     desk.db.execute(update(invoice_table).where(invoice_table.c.id == invoice).values(fee_taken=1))
 
 
@@ -95,7 +94,7 @@ def release(desk: Desk, row: RowMapping, *, also_seen: bool = False) -> dict[str
         raise Refused("nothing_to_release", "No payment of this invoice is held.")
     for moved in let_go:
         source, target = account(CLEARING, row["token"]), account(BUYER, row["token"], moved["buyer"])
-        _book(desk, row, "void", moved["id"], moved["units"], between(source, target, moved["units"]))
+        desk.book(row, "void", moved["id"], moved["units"], source, target)
         _mark(desk, moved["id"], "released")
         invoices.changed(desk, row["id"], "invoice.released", movement=_movement(desk, moved["id"]))
     invoices.expire_due(desk)
@@ -163,7 +162,7 @@ def give_back(desk: Desk, movement: str) -> dict[str, Any]:
         raise Refused("malformed", "Only a settled payment can be returned, and only once.", status=409)
     back = new_id("mov")
     source, target = account(MERCHANT, row["token"], row["merchant"]), account(BUYER, row["token"], moved["buyer"])
-    _book(desk, row, "return", back, moved["units"], between(source, target, moved["units"]))
+    desk.book(row, "return", back, moved["units"], source, target)
     values = {"id": back, "invoice": row["id"], "kind": "return", "status": "returned", "units": moved["units"]}
     desk.db.execute(
         insert(movements).values(values | {"accepted_at": desk.now, "buyer": moved["buyer"], "of": movement})
@@ -193,10 +192,3 @@ def _movement(desk: Desk, movement: str) -> RowMapping:
 
 def _mark(desk: Desk, movement: str, status: str) -> None:
     desk.db.execute(update(movements).where(movements.c.id == movement).values(status=status))
-
-
-def _book(desk: Desk, row: RowMapping, kind: str, movement: str, units: int, posted: Mapping[str, int]) -> None:
-    ledger.book(
-        desk.db,
-        Transfer(kind, row["token"], units, desk.now, posted, row["merchant"], row["id"], row["reference"], movement),
-    )

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import RowMapping, insert, select, update
 
-from deposit_token_sdk.sandbox import invoices, ledger, quotes
+from deposit_token_sdk.sandbox import invoices, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
-from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, MERCHANT, Transfer, account, between
+from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, MERCHANT, account
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import refunds
 from deposit_token_sdk.signing import strict_json
@@ -70,7 +70,7 @@ def _begin(desk: Desk, row: RowMapping, terms: dict[str, str], units: int) -> st
     values = {"id": refund, "merchant": row["merchant"], "invoice": row["id"], **terms, "units": units}
     desk.db.execute(insert(refunds).values(values | {"status": "pending", "buyer": buyer, "created_at": desk.now}))
     source, target = account(MERCHANT, row["token"], row["merchant"]), account(CLEARING, row["token"])
-    _book(desk, row, "refund_asked", refund, units, between(source, target, units))
+    desk.book(row, "refund_asked", refund, units, source, target)
     invoices.changed(desk, row["id"], "refund.pending", refund=desk.refund(refund))
     return refund
 
@@ -79,7 +79,7 @@ def finish(desk: Desk, refund_id: str) -> dict[str, Any]:
     """A pending refund reaches its buyer, with the bank's statement. Raises Refused (``malformed``)."""
     refund, row = _at(desk, refund_id, "pending")
     source, target = account(CLEARING, row["token"]), account(BUYER, row["token"], refund["buyer"])
-    _book(desk, row, "refund", refund_id, refund["units"], between(source, target, refund["units"]))
+    desk.book(row, "refund", refund_id, refund["units"], source, target)
     _mark(desk, refund_id, "done")
     claims = {
         **desk.common_claims(row["merchant"], row["installation"]),
@@ -103,7 +103,7 @@ def fail(desk: Desk, refund_id: str) -> dict[str, Any]:
         source, kind = account(CLEARING, row["token"]), "refund_void"
     else:
         source, kind = account(BUYER, row["token"], refund["buyer"]), "refund_failed"
-    _book(desk, row, kind, refund_id, refund["units"], between(source, merchant, refund["units"]))
+    desk.book(row, kind, refund_id, refund["units"], source, merchant)
     _mark(desk, refund_id, "failed")
     invoices.changed(desk, row["id"], "refund.failed", refund=desk.refund(refund_id))
     return document(desk, desk.refund(refund_id))
@@ -118,10 +118,3 @@ def _at(desk: Desk, refund_id: str, *statuses: str) -> tuple[RowMapping, RowMapp
 
 def _mark(desk: Desk, refund_id: str, status: str) -> None:
     desk.db.execute(update(refunds).where(refunds.c.id == refund_id).values(status=status))
-
-
-def _book(desk: Desk, row: RowMapping, kind: str, refund: str, units: int, posted: dict[str, int]) -> None:
-    ledger.book(
-        desk.db,
-        Transfer(kind, row["token"], units, desk.now, posted, row["merchant"], row["id"], row["reference"], refund),
-    )

@@ -65,7 +65,7 @@ def backing(desk: Desk, merchant: str, code: str) -> str:
     return desk.sign(BACKING, claims | {"as_of": strict_json.rfc3339(desk.now)})
 
 
-def day(desk: Desk, merchant: str, text: str, cursor: str | None, limit: int | None) -> dict[str, Any]:
+def day(desk: Desk, merchant: str, text: str, after: int, limit: int | None) -> dict[str, Any]:
     """What moved for a merchant on one day, in UTC and business time. Raises Refused (``malformed``)."""
     try:
         start = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
@@ -74,14 +74,12 @@ def day(desk: Desk, merchant: str, text: str, cursor: str | None, limit: int | N
         raise Refused("malformed", f"{text[:20]!r} is no day: write 2026-11-24.") from None
     if limit is not None and not 1 <= limit <= _MAX_PAGE:
         raise Refused("malformed", f"limit is 1 to {_MAX_PAGE}.")
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
-        raise Refused("malformed", "cursor is one that this bank gave.")
     chosen = select(transfers).where(
         transfers.c.merchant == merchant,
         transfers.c.at >= start,
         transfers.c.at < end,
         transfers.c.kind.in_(_SHOWN),
-        transfers.c.seq > int(cursor or "0"),
+        transfers.c.seq > after,
     )
     ordered = chosen.order_by(transfers.c.seq)
     rows = list(desk.db.execute(ordered if limit is None else ordered.limit(limit + 1)).mappings())

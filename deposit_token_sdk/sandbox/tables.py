@@ -278,7 +278,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self._lock = threading.RLock()
         self._engine = _engine(url)
-        metadata.create_all(self._engine)
+        with self._engine.begin() as connection:
+            metadata.create_all(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -301,7 +302,7 @@ def _engine(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+    for setting in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {setting}").close()
 
 

@@ -83,6 +83,8 @@ class Api:
 
     def _serve(self, route: api.Route, path: dict[str, str], request_id: str) -> Response:
         body = request.get_data()
+        if "%00" in request.environ["REQUEST_URI"] or b"\\u0000" in body:
+            raise Refused("malformed", "No text holds a NUL.")
         merchant = self._merchant(body)
         asked = api.Asked(path, request.args, _read(route, body))
         self._trouble_before(route, asked)

@@ -147,7 +147,7 @@ class Adapter(HTTPAdapter):
         """The answer as it came: no cookies, no guessed encoding."""
         reply = requests.Response()
         reply.status_code = resp.status
-        reply.headers = _Headers(resp.headers.items())  # type: ignore[assignment]
+        reply.headers = _Headers({name: resp.headers[name] for name in resp.headers})  # type: ignore[assignment]
         reply.raw = resp
         reply.reason = resp.reason
         reply.url = req.url or ""

@@ -133,13 +133,13 @@ class _TimedResponse(HTTPResponse):
     def _frame(self, headers: HTTPMessage) -> None:
         """Where the body ends (RFC 9112, section 6.3); two answers to that question are refused."""
         lengths = set(headers.get_all("content-length", ()))
-        coding = headers.get("transfer-encoding")
+        coding = headers.get_all("transfer-encoding")
         if len(lengths) + (coding is not None) > 1:
             raise Unusable("the answer has two lengths")
         length = next(iter(lengths), None)
         if length is not None and not _DIGITS.fullmatch(length):
             raise Unusable(f"the answer's length is {length[:20]!r}")
-        if coding is not None and coding.strip().lower() != "chunked":
+        if coding is not None and [name.lower() for name in coding] != ["chunked"]:
             raise Unusable("the answer has a Transfer-Encoding that was not asked for")
         empty = self.status in (204, 304) or self.status < 200 or self._method == "HEAD"
         self.chunked = coding is not None
@@ -190,8 +190,10 @@ class _PlainConnection(HTTPConnection):
         """Head and body leave together, in one piece for one wake-up of the bank."""
         held: list[bytes] = []
         self._held = held
-        super().request(method, url, body, headers, **options)
-        self._held = None
+        try:
+            super().request(method, url, body, headers, **options)
+        finally:
+            self._held = None
         self.send(b"".join(held))
 
     def putheader(self, header: str, *values: str) -> None:  # type: ignore[override]

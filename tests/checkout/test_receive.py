@@ -300,6 +300,24 @@ def test_an_envelope_of_an_unknown_key_or_an_old_one_is_refused(bank_of_ours: Fo
     assert not bank.paid
 
 
+def test_a_shop_is_told_why_a_webhook_does_not_verify(
+    bank_of_ours: ForgingBank, caplog: pytest.LogCaptureFixture
+) -> None:
+    bank = bank_of_ours
+    body = bank.event(bank.state(bank.settlement()))
+    now = int(time.time())
+    parsed_and_written_again = json.dumps(json.loads(body)).encode()
+    for sent, received_at, hint in (
+        (parsed_and_written_again, now, "parsed and written anew"),
+        (b"", now, "empty"),
+        (body, now - 420, "420"),
+    ):
+        answer = bank.checkout.receive(bank.webhooks.sign("msg_1", received_at, body), sent)
+        assert answer.status == 400
+        assert hint in answer.detail
+        assert answer.detail in caplog.text
+
+
 def test_an_address_of_no_known_issuer_is_answered_404(bank_of_ours: ForgingBank) -> None:
     answer = bank_of_ours.checkout.receive({}, b"{}", issuer="nobody")
     assert (answer.status, answer.reason) == (404, "unknown_issuer")
