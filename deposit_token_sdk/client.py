@@ -205,7 +205,7 @@ class Client:
 
 
 class _Tally:
-    """What the answers of one call have shown so far."""
+    """What the answers of one call have shown so far; a later fetch of keys does not hide what was called."""
 
     route: str | None = None
     status: int | None = None
@@ -213,10 +213,11 @@ class _Tally:
     tries = 0
 
     def observe(self, answer: Response | NoAnswer) -> None:
-        self.tries += 1
-        self.route = answer.request.route
-        self.status = answer.status if isinstance(answer, Response) else None
-        self.request_id = request_id(answer) or self.request_id
+        self.route = self.route or answer.request.route
+        if answer.request.route == self.route:
+            self.tries += 1
+            self.status = answer.status if isinstance(answer, Response) else None
+            self.request_id = request_id(answer) or self.request_id
 
 
 def _transport(**settings: object) -> Carrier:

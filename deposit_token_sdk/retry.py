@@ -102,6 +102,8 @@ def retry_after(response: Response) -> float | None:
     asked = response.headers.get("retry-after", "").strip()
     if _DIGITS.fullmatch(asked):
         return int(asked) * 1.0
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # slow to import, seldom needed
+
     try:
         due = parsedate_to_datetime(asked)
         return None if due.tzinfo is None else max(0.0, due.timestamp() - response.at)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from deposit_token_sdk.checkout.store import Attempt
-from deposit_token_sdk.lifecycle import Standing
-from deposit_token_sdk.models import Confirmation
+if TYPE_CHECKING:
+    from deposit_token_sdk.checkout.store import Attempt
+    from deposit_token_sdk.lifecycle import Standing
+    from deposit_token_sdk.models import Confirmation
 
 
 class Late(StrEnum):
