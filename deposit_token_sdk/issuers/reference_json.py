@@ -5,6 +5,7 @@ A word we do not know (a status, a stage) is kept as it stands and read as unkno
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from deposit_token_sdk.errors import Unreadable
@@ -30,6 +31,7 @@ from deposit_token_sdk.signing.strict_json import (
     units,
 )
 
+_PAGE: Final = re.compile(r"(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[!-~]+", re.ASCII)
 STAGES: Final = {
     "seen": Stage.SEEN,
     "held": Stage.HELD,
@@ -67,7 +69,7 @@ def read_invoice(obj: dict[str, Any]) -> Invoice:
         word=text(obj, "status"),
         version=integer(obj, "version"),
         expires_at=moment(obj, "expires_at"),
-        pay_url=optional_text(obj, "pay_url"),
+        pay_url=_page(obj, "pay_url"),
         instructions=optional_text(obj, "instructions"),
         capture=Capture.MANUAL if capture == "manual" else Capture.AUTOMATIC,
         movements=tuple(read_movement(movement) for movement in members(obj, "movements")),
@@ -129,6 +131,14 @@ def read_ledger_entry(obj: dict[str, Any]) -> LedgerEntry:
         token=text(obj, "token"),
         units=units(obj, "units"),
     )
+
+
+def _page(obj: dict[str, Any], name: str) -> str | None:
+    """An address that a buyer may be sent to: https, or http on loopback, and nothing that a browser would run."""
+    address = optional_text(obj, name)
+    if address is None or _PAGE.fullmatch(address):
+        return address
+    raise Unreadable("bad_value", f"The member {name!r} is {address[:60]!r}; an https address was due.", field=name)
 
 
 def optional_member(obj: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -1,0 +1,117 @@
+"""The application: settings from the environment, the database, the payments, the pages, and the headers of all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flask import Flask, render_template, request
+from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.wrappers import Response
+
+from deposit_token_sdk import DepositTokenError, Money
+from deposit_token_sdk.checkout.sql import prepare_sqlite
+from deposit_token_sdk.integrations.flask import webhooks
+from deposit_token_sdk.models import Quote
+from deposit_token_sdk.money import decimal_of
+from examples.flask_shop import basket, forms, models, payments
+from examples.flask_shop.admin import admin, set_password
+from examples.flask_shop.catalogue import CURRENCIES
+from examples.flask_shop.shop import shop
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
+    """The shop, set up by SHOP_* and DEPOSIT_TOKEN_* variables.
+
+    SHOP_DATABASE is the path of its SQLite file, SHOP_URL its own address as buyers see it, SHOP_SECRET_KEY what
+    session cookies are signed with (random if missing: baskets are then lost at a restart), SHOP_ADMIN_PASSWORD what
+    opens /admin (closed if missing).
+    """
+    app = Flask(__name__)
+    url = environ.get("SHOP_URL", "http://127.0.0.1:8000").rstrip("/")
+    app.config.update(
+        SECRET_KEY=environ.get("SHOP_SECRET_KEY") or secrets.token_urlsafe(32),
+        SHOP_URL=url,
+        MAX_CONTENT_LENGTH=2 * 1024 * 1024,
+        TRUSTED_HOSTS=[urlsplit(url).hostname, "127.0.0.1", "localhost"],
+        SESSION_COOKIE_NAME="shop",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=url.startswith("https:"),
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{Path(environ.get('SHOP_DATABASE', 'shop.sqlite')).absolute()}",
+    )
+    set_password(app, environ.get("SHOP_ADMIN_PASSWORD", ""))
+    paying = payments.build(environ)
+    app.extensions["payments"] = paying
+    models.db.init_app(app)
+    with app.app_context():
+        prepare_sqlite(models.db.engine)
+        models.fill()
+        paying.store.create_schema()
+    bank = webhooks(paying.checkout)
+    for blueprint in (shop, admin, bank):
+        app.register_blueprint(blueprint)
+    forms.protect(app, exempt=[bank.name])
+    _dress(app)
+    return app
+
+
+def _dress(app: Flask) -> None:
+    app.jinja_env.filters.update(money=money, tokens=tokens, token_number=token_number)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(DepositTokenError, _unfinished)
+
+    @app.context_processor
+    def common() -> dict[str, object]:
+        return {"currencies": CURRENCIES, "currency": basket.currency(), "pieces": basket.pieces()}
+
+    @app.after_request
+    def guard(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        if request.endpoint != "static":
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def money(amount: Money) -> str:
+    """An amount as people read it: ``1,008.00 CNY``."""
+    return f"{amount.amount:,f} {amount.currency}"
+
+
+def tokens(units: int, quote: Quote) -> str:
+    """Token units as people read them, with the token's own decimals: ``139.26 SBUSD``."""
+    return f"{decimal_of(units, quote.decimals):,f} {quote.token}"
+
+
+def token_number(units: int, quote: Quote) -> str:
+    """Token units as a form repeats them: ``139.26``."""
+    return f"{decimal_of(units, quote.decimals):f}"
+
+
+def _refused(error: HTTPException) -> Response | tuple[str, int]:
+    if error.code is None or error.code < 400 or isinstance(error, SecurityError):
+        return error.get_response()  # a redirect, or a host that is not ours: no page of ours has an address there
+    return render_template("message.html", title=error.name, text=error.description), error.code
+
+
+def _unfinished(error: DepositTokenError) -> tuple[str, int]:
+    # Nothing is known here of what the bank did, so nothing is said of it.
+    payments.log.error("A page could not be finished: %s", error, exc_info=error)
+    text = "This step could not be finished. If you have paid, do nothing: the page of your order will show it."
+    return render_template("message.html", title="Please try again", text=text), 503

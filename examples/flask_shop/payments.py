@@ -1,0 +1,130 @@
+"""The shop's side of being paid: one client, one checkout, and the hooks that run in the shop's own transactions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any, cast
+
+from flask import current_app
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from deposit_token_sdk import (
+    Attempt,
+    BankUnavailable,
+    Checkout,
+    Client,
+    DepositTokenError,
+    News,
+    OrderView,
+    Paid,
+    SqlStore,
+)
+from deposit_token_sdk.models import Token
+from examples.flask_shop.models import Order, db
+
+log = logging.getLogger(__name__)
+
+TOKENS_FOR = 300.0
+"""Seconds for which the bank's list of tokens is not asked for again."""
+ASK_EVERY = 2.0
+"""Seconds between two questions to the bank about one order, however many tabs look at it."""
+
+
+class Pace:
+    """Lets each name through once in so many seconds."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._lock = Lock()
+
+    def allows(self, name: str) -> bool:
+        """Whether it is this name's turn; if so, its time begins anew."""
+        now = self._clock()
+        with self._lock:
+            if now - self._last.get(name, -self._seconds) < self._seconds:
+                return False
+            if len(self._last) > 1_000:
+                self._last = {known: at for known, at in self._last.items() if now - at < self._seconds}
+            self._last[name] = now
+            return True
+
+
+class Payments:
+    """What the pages need of the bank, asked no more often than is decent."""
+
+    def __init__(self, client: Client, store: SqlStore) -> None:
+        self.client = client
+        self.store = store
+        self.checkout = Checkout(client, store)
+        self._pace = Pace(ASK_EVERY)
+        self._tokens: tuple[Token, ...] = ()
+        self._tokens_at = -TOKENS_FOR
+
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens a buyer may choose from; the last known ones while the bank cannot be reached."""
+        if time.monotonic() - self._tokens_at >= TOKENS_FOR:
+            try:
+                self._tokens, self._tokens_at = self.client.tokens(), time.monotonic()
+            except BankUnavailable:
+                if not self._tokens:
+                    raise
+        return self._tokens
+
+    def start(self, order: Order, digest: str, token: str, country: str, return_url: str) -> Attempt:
+        """Have the order, as it stands in this content, priced and invoiced in this token."""
+        return self.checkout.start(
+            order_id=order.id,
+            price=order.content(digest).total,
+            token=token,
+            buyer_country=country,
+            content=digest,
+            return_url=return_url,
+        )
+
+    def look(self, order_id: str) -> OrderView:
+        """How the order stands, asking the bank if it is still open and was not asked just now."""
+        view = self.checkout.view(order_id)
+        if view.paid or view.attempt is None or (view.attempt.ended and not view.unknown):
+            return view
+        return self.ask(order_id) if self._pace.allows(order_id) else view
+
+    def ask(self, order_id: str) -> OrderView:
+        """How the order stands by the bank's own answer, or as far as we know if it gives none."""
+        try:
+            return self.checkout.refresh(order_id)
+        except DepositTokenError as error:
+            log.warning("Order %s could not be asked about: %s", order_id, error)
+            return self.checkout.view(order_id)
+
+
+def payments() -> Payments:
+    """The payments of the running shop."""
+    return cast(Payments, current_app.extensions["payments"])
+
+
+def build(environ: Mapping[str, str]) -> Payments:
+    """A client by the DEPOSIT_TOKEN_* settings and a checkout that writes through the shop's own session."""
+    paying = Payments(Client.from_env(environ), SqlStore(db.session))
+    checkout = paying.checkout
+
+    @checkout.on_paid
+    def fulfil(paid: Paid, session: Session) -> None:
+        attempt = paid.attempt
+        what, where = attempt.content, attempt.buyer_country
+        _mark(session, paid.order_id, state="paid", paid=what, token=attempt.token, country=where)
+
+    @checkout.on_returned
+    def take_back(news: News, session: Session) -> None:
+        _mark(session, news.order_id, state="returned")
+
+    return paying
+
+
+def _mark(session: Session, order_id: str, **columns: Any) -> None:
+    session.execute(update(Order).where(Order.id == order_id).values(**columns))

@@ -1,0 +1,216 @@
+"""The pages a buyer sees: products, basket, checkout, and the pages of an order at its unguessable address."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    current_app,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from werkzeug.wrappers import Response as AnyResponse
+
+from deposit_token_sdk import (
+    BankRefused,
+    BankUnavailable,
+    DepositTokenError,
+    InvalidInput,
+    NotAllowed,
+    OrderChanged,
+    OutcomeUnknown,
+    PriceRefused,
+)
+from deposit_token_sdk.evidence import authenticate_stored
+from deposit_token_sdk.models import Confirmation, Proof
+from examples.flask_shop import basket, orders
+from examples.flask_shop.catalogue import COUNTRIES
+from examples.flask_shop.models import Order, order_at, products
+from examples.flask_shop.payments import payments
+
+shop = Blueprint("shop", __name__)
+
+SOLD_OUT_WORDS = {
+    "nets_nothing": "This sum is too small to be paid in that token. Choose another token, or put more in the basket.",
+    "unsupported_currency": "The bank does not price that currency in this token. Choose another token.",
+}
+
+
+@shop.get("/")
+def index() -> str:
+    return render_template("index.html", products=products())
+
+
+@shop.get("/favicon.ico")
+def favicon() -> AnyResponse:
+    return current_app.send_static_file("favicon.svg")
+
+
+@shop.post("/currency")
+def choose_currency() -> AnyResponse:
+    basket.choose_currency(request.form.get("currency", ""))
+    page = "shop.show_basket" if request.form.get("back") == "basket" else "shop.index"
+    return redirect(url_for(page), 303)
+
+
+@shop.get("/basket")
+def show_basket() -> str:
+    chosen = basket.choices()
+    return render_template("basket.html", choices=chosen, total=basket.total(chosen))
+
+
+@shop.post("/basket")
+def change_basket() -> AnyResponse:
+    """Put pieces in (`add`), or have exactly so many (`count`)."""
+    sku = request.form.get("sku", "")
+    if all(product.sku != sku for product in products()):
+        abort(404, "There is no such product.")
+    added = request.form.get("add", type=int)
+    count = request.form.get("count", 0, type=int)
+    basket.set_count(sku, count if added is None else basket.count_of(sku) + max(added, 0))
+    return redirect(url_for("shop.show_basket"), 303)
+
+
+@shop.get("/checkout")
+def checkout() -> str | AnyResponse:
+    chosen = basket.choices()
+    if not chosen:
+        return redirect(url_for("shop.show_basket"))
+    order = order_at(orders.ticket()[1])
+    if order and order.state != "open":
+        orders.part_with_ticket()
+        orders.ticket()
+    try:
+        tokens = payments().tokens()
+    except DepositTokenError as error:
+        current_app.logger.warning("No list of tokens: %s", error)
+        tokens = ()
+    return render_template(
+        "checkout.html", choices=chosen, total=basket.total(chosen), tokens=tokens, countries=COUNTRIES
+    )
+
+
+@shop.post("/checkout")
+def place_order() -> AnyResponse:
+    chosen = basket.choices()
+    token, country = request.form.get("token", ""), request.form.get("country", "")
+    if not chosen:
+        return redirect(url_for("shop.show_basket"), 303)
+    if country not in COUNTRIES or all(known.code != token for known in payments().tokens()):
+        flash("Choose a country and a token from the lists.", "warning")
+        return redirect(url_for("shop.checkout"), 303)
+    return _start(orders.place(basket.lines(chosen), country, token), token, country)
+
+
+@shop.post("/checkout/separate")
+def order_separately() -> AnyResponse:
+    """Leave the order that is being paid as it is, and make another of what is in the basket now."""
+    orders.part_with_ticket()
+    return redirect(url_for("shop.checkout"), 303)
+
+
+@shop.get("/orders")
+def my_orders() -> str:
+    return render_template("orders.html", orders=orders.remembered())
+
+
+@shop.get("/orders/<address>")
+def order(address: str) -> str:
+    found = _order(address)
+    view = payments().look(found.id)
+    orders.close(found)
+    return render_template("order.html", **orders.page(found, view))
+
+
+@shop.get("/orders/<address>/return")
+def come_back(address: str) -> AnyResponse:
+    """Where the bank sends the buyer back to: the bank is asked, whatever its webhooks did or did not bring."""
+    payments().ask(_order(address).id)
+    return redirect(url_for("shop.order", address=address), 303)
+
+
+@shop.get("/orders/<address>/status")
+def status(address: str) -> Response:
+    """The status part of the page, for a page that is open. `mark` changes when what is said changes."""
+    found = _order(address)
+    page = orders.page(found, payments().look(found.id))
+    orders.close(found)
+    return jsonify(
+        order=found.id,
+        situation=page["situation"],
+        mark=page["mark"],
+        final=page["situation"].final,
+        html=render_template("_status.html", **page),
+    )
+
+
+@shop.post("/orders/<address>/again")
+def again(address: str) -> AnyResponse:
+    """Ask for a new price, for what the page showed."""
+    found = _order(address)
+    last = payments().checkout.view(found.id).attempt
+    if last is None:
+        return _start(found, found.token, found.country)
+    return _start(found, last.token, last.buyer_country, last.content)
+
+
+@shop.get("/orders/<address>/receipt")
+def receipt(address: str) -> str | AnyResponse:
+    found = _order(address)
+    view = payments().checkout.view(found.id)
+    if not view.paid:
+        return redirect(url_for("shop.order", address=address))
+    orders.close(found)
+    return render_template("receipt.html", confirmations=_verified(found), **orders.page(found, view))
+
+
+@shop.get("/orders/<address>/confirmation-<int:number>.jws")
+def confirmation(address: str, number: int) -> Response:
+    """The bank's statement itself, to keep."""
+    signed = _verified(_order(address))
+    if not 1 <= number <= len(signed):
+        abort(404)
+    return Response(signed[number - 1].evidence.content, mimetype="application/jose")
+
+
+def _order(address: str) -> Order:
+    found = order_at(address)
+    if found is None:
+        abort(404, "There is no order at this address.")
+    return found
+
+
+def _verified(found: Order) -> list[Confirmation]:
+    """The order's signed confirmations, each verified again, offline, with the keys that were kept beside it."""
+    kept = payments().store.evidence(found.id)
+    return [authenticate_stored(known.evidence) for known in kept if known.proof is Proof.JWS]
+
+
+def _start(found: Order, token: str, country: str, digest: str | None = None) -> AnyResponse:
+    page = url_for("shop.order", address=found.address)
+    return_url = cast(str, current_app.config["SHOP_URL"]) + url_for("shop.come_back", address=found.address)
+    try:
+        payments().start(found, digest or found.latest, token, country, return_url)
+    except OrderChanged:
+        orders.stay_with(found, payments().checkout.view(found.id).attempt)
+        flash("", "changed")
+    except NotAllowed as error:
+        current_app.logger.info("Order %s was not started: %s", found.id, error)
+    except OutcomeUnknown:
+        current_app.logger.warning("The bank's answer on order %s is not known yet", found.id)
+    except (PriceRefused, BankRefused, InvalidInput) as error:
+        current_app.logger.warning("Order %s was refused: %s", found.id, error)
+        flash(SOLD_OUT_WORDS.get(error.reason, f"The bank gave no price for this ({error.reason})."), "warning")
+        page = url_for("shop.checkout")
+    except BankUnavailable as error:
+        current_app.logger.warning("The bank cannot be reached: %s", error)
+        flash("The bank cannot be reached at the moment. Nothing was charged; please try again shortly.", "warning")
+        page = url_for("shop.checkout")
+    return redirect(page, 303)

@@ -1,0 +1,143 @@
+"""The bank as one object in this process."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+
+from deposit_token_sdk.errors import ConfigurationError
+from deposit_token_sdk.sandbox import Sandbox
+from tests.sandbox.shop import Shop
+
+
+def test_the_settings_name_all_that_a_shop_needs(bank: Sandbox, tmp_path: Path) -> None:
+    settings = bank.environment()
+    file = Path(settings.pop("DEPOSIT_TOKEN_SIGNING_KEY_FILE"))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
+    assert settings.pop("DEPOSIT_TOKEN_WEBHOOK_KEYS").startswith("whpk_")
+    assert settings == {
+        "DEPOSIT_TOKEN_ISSUER": "reference",
+        "DEPOSIT_TOKEN_BANK": "sandbox-bank",
+        "DEPOSIT_TOKEN_URL": bank.url,
+        "DEPOSIT_TOKEN_MERCHANT": "demo-shop",
+        "DEPOSIT_TOKEN_MODE": "test",
+        "DEPOSIT_TOKEN_SIGNING_KEY_ID": "demo-shop-1",
+        "DEPOSIT_TOKEN_JWKS_URL": f"{bank.url}/.well-known/jwks.json",
+    }
+
+
+def test_a_bank_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    with Sandbox(tmp_path) as bank:
+        shop = Shop(bank)
+        invoice = shop.invoice()
+        order, keys = shop.order(shop.quote().body), shop.keys()
+        made = shop.call("POST", "/invoices", order, key="key-1")
+        bank.control.advance(60)
+        balances = bank.control.balances()
+        shop.http.close()
+    with Sandbox(tmp_path) as bank:
+        shop = Shop(bank)
+        assert shop.read(invoice) == invoice | {"pay_url": shop.read(invoice)["pay_url"]}
+        again = shop.call("POST", "/invoices", order, key="key-1")
+        assert again.body == made.body
+        assert shop.keys().keys == keys.keys
+        assert bank.control.balances() == balances
+        assert bank.control.time()["ahead"] == 60
+        assert bank.control.audit() == []
+        shop.http.close()
+
+
+def test_settings_can_be_had_before_the_bank_runs_where_a_port_is_named(tmp_path: Path) -> None:
+    waiting = Sandbox(tmp_path, port=8799)
+    assert waiting.environment("http://127.0.0.1:1/hook")["DEPOSIT_TOKEN_URL"] == "http://127.0.0.1:8799"
+    with pytest.raises(ConfigurationError) as refused:
+        Sandbox(tmp_path).environment()
+    assert refused.value.reason == "no_port"
+    with pytest.raises(ConfigurationError):
+        _ = waiting.control
+
+
+def test_the_bank_stands_on_loopback_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Sandbox(tmp_path, host="0.0.0.0")  # noqa: S104 - that it is refused is the point
+    assert refused.value.reason == "not_loopback"
+
+
+def test_a_mode_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Sandbox(tmp_path, mode="demo")
+    assert refused.value.reason == "bad_mode"
+
+
+def test_many_openers_at_once_fund_the_buyers_once(tmp_path: Path) -> None:
+    openers = [threading.Thread(target=Sandbox(tmp_path, port=8799).environment) for _ in range(4)]
+    for opener in openers:
+        opener.start()
+    for opener in openers:
+        opener.join()
+    with Sandbox(tmp_path) as bank:
+        assert bank.control.balances()["SBUSD:buyer:anna"] == "100000000"
+        assert bank.control.audit() == []
+
+
+def test_a_stopped_bank_serves_nothing_and_stops_twice(tmp_path: Path, browser: requests.Session) -> None:
+    bank = Sandbox(tmp_path).start()
+    url = bank.url
+    assert browser.get(f"{url}/").status_code == 200
+    bank.stop()
+    bank.stop()
+    with pytest.raises(requests.ConnectionError):
+        browser.get(f"{url}/")
+
+
+def test_a_taken_port_is_an_error_that_leaves_nothing_open(bank: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="in use"):
+        Sandbox(tmp_path / "second", port=int(bank.url.rsplit(":", 1)[1])).start()
+
+
+def test_another_mode_and_issuer_stand_in_every_statement(tmp_path: Path) -> None:
+    with Sandbox(tmp_path, mode="live", issuer="another-bank") as bank:
+        shop = Shop(bank)
+        assert shop.quote(mode="test").code == "wrong_mode"
+        claims = shop.claims(shop.quote(mode="live").body["statement"], "deposit-quote+jws", "QuoteClaims")
+        assert (claims["iss"], claims["mode"]) == ("another-bank", "live")
+        assert bank.environment()["DEPOSIT_TOKEN_MODE"] == "live"
+        shop.http.close()
+
+
+def test_importing_the_sandbox_loads_no_extra() -> None:
+    check = (
+        "import sys, deposit_token_sdk.sandbox;"
+        "print([m for m in ('flask', 'sqlalchemy', 'waitress', 'requests', 'cryptography') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
+    check = (
+        "import sys; sys.modules['sqlalchemy'] = None\n"
+        "from deposit_token_sdk.errors import ConfigurationError\n"
+        "try:\n"
+        "    from deposit_token_sdk.sandbox import Sandbox\n"
+        "except ConfigurationError as error:\n"
+        "    print(error.reason, error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert said == "extra_missing The sandbox bank needs sqlalchemy: pip install 'deposit-token-sdk[sandbox]'.\n"
+
+
+def test_the_bank_imports_nothing_of_ours_but_errors_money_and_signing(tmp_path: Path) -> None:
+    check = (
+        f"import sys; from deposit_token_sdk.sandbox import Sandbox\n"
+        f"with Sandbox({str(tmp_path)!r}): pass\n"
+        "print(sorted({m.split('.')[1] for m in sys.modules if m.startswith('deposit_token_sdk.')}))"
+    )
+    said = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert said == "['errors', 'money', 'sandbox', 'signing']\n"
