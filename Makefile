@@ -1,14 +1,12 @@
 # Two commands set everything up: `make demo` (Python 3.11, pip and make suffice) and `make test`.
-# Everything is installed into .venv here; `make clean` takes it away again.
+# Everything is installed into .venv here; `make clean` takes it away again. The environment is inherited as it is,
+# PYTHONPATH and TMPDIR included; to PYTEST_ADDOPTS something is added.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 EXTRAS := sql,flask,sandbox,cli
-
-# What the caller has set is kept: ours goes beside it. TMPDIR and all else is inherited as it is.
-export PYTHONPATH := $(if $(PYTHONPATH),$(PYTHONPATH):)$(CURDIR)
 
 .PHONY: help demo test check lint types floors bench clean chromium
 .DELETE_ON_ERROR:
@@ -41,9 +39,7 @@ floors: $(VENV)/.check
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench
-	@failed=0; for module in benchmarks/[a-z]*.py; do \
-	  $(BIN)/python -m "benchmarks.$$(basename "$$module" .py)" || failed=1; \
-	done; exit $$failed
+	@exec $(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -53,7 +49,7 @@ clean:
 $(VENV)/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'Python 3.11 or later is needed, but $(PYTHON) is not: name another, as in make PYTHON=python3.12' >&2; exit 1; }
-	@echo 'Installing into $(VENV) …'
+	@echo 'Installing into $(VENV); this takes a minute …'
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo 'The venv module is needed (Debian and Ubuntu: the package python3-venv).' >&2; rm -rf $(VENV); exit 1; }
 	@$(PIP) install --upgrade 'pip>=25.1'
@@ -64,20 +60,22 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml setup.cfg
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
+	@echo 'Installing what the tests need …'
 	@$(PIP) install --group test
 	@touch $@
 
-$(VENV)/.check: $(VENV)/.test
-	@$(PIP) install --group check
+$(VENV)/.bench: $(VENV)/.test
+	@$(PIP) install --group bench
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.check
-	@$(PIP) install --group bench
+$(VENV)/.check: $(VENV)/.bench
+	@echo 'Installing what the checks need …'
+	@$(PIP) install --group check
 	@touch $@
 
 # The browser tests drive Debian's Chromium.
 chromium:
-	@command -v chromium >/dev/null 2>&1 && exit 0; \
+	@[ -x /usr/bin/chromium ] && exit 0; \
 	if [ "$$(id -u)" = 0 ]; then as_root=; \
 	elif sudo -n true </dev/null 2>/dev/null; then as_root='sudo -n'; \
 	else as_root=none; fi; \
@@ -86,6 +84,6 @@ chromium:
 	  $$as_root apt-get -qq update </dev/null && \
 	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium </dev/null >/dev/null; \
 	fi; \
-	command -v chromium >/dev/null 2>&1 || { \
+	[ -x /usr/bin/chromium ] || { \
 	  echo 'The browser tests need Chromium: install the package "chromium" (apt-get install chromium), then make test again.' >&2; \
 	  echo 'Without it, all other tests run by: $(BIN)/python -m pytest -m "not acceptance"' >&2; exit 1; }

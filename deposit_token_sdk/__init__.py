@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from deposit_token_sdk.errors import Unsupported as Unsupported
     from deposit_token_sdk.lifecycle import RefundStage as RefundStage
     from deposit_token_sdk.lifecycle import Status as Status
-    from deposit_token_sdk.models import Bearer as Bearer
-    from deposit_token_sdk.models import Capture as Capture
     from deposit_token_sdk.money import Money as Money
+    from deposit_token_sdk.words import Bearer as Bearer
+    from deposit_token_sdk.words import Capture as Capture
 
 _HOMES = {
     "checkout.flow": ("Checkout", "OrderView"),
@@ -63,8 +63,8 @@ _HOMES = {
         "Unsupported",
     ),
     "lifecycle": ("RefundStage", "Status"),
-    "models": ("Bearer", "Capture"),
     "money": ("Money",),
+    "words": ("Bearer", "Capture"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

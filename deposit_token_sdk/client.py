@@ -7,7 +7,6 @@ end or to its closing; each request is signed at the moment it is sent; one call
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -17,10 +16,9 @@ from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 from attrs import frozen
 
 from deposit_token_sdk.errors import DepositTokenError, InvalidInput
-from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed
+from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed, request_id
 from deposit_token_sdk.instrumentation import OK, CallDetails, Hook, log_call, tell
 from deposit_token_sdk.issuers.protocol import Issuer
-from deposit_token_sdk.retry import request_id
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +36,11 @@ class Carrier(Protocol):
         ...
 
 
+def _fresh_nonce() -> str:
+    """192 bits of the system's randomness; `secrets` would bring hashing with it."""
+    return os.urandom(24).hex()
+
+
 @frozen
 class Clock:
     """The time as the runner sees it: seconds since 1970, a clock that never goes back, a wait, and fresh nonces."""
@@ -45,7 +48,7 @@ class Clock:
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    nonce: Callable[[], str] = secrets.token_urlsafe
+    nonce: Callable[[], str] = _fresh_nonce
 
 
 CLOCK = Clock()

@@ -8,6 +8,7 @@ signature is what a good bank refuses.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from enum import Enum
 from typing import TypeAlias, TypeVar
@@ -15,6 +16,8 @@ from typing import TypeAlias, TypeVar
 from attrs import field, frozen
 
 T = TypeVar("T")
+
+_REQUEST_ID = re.compile(r"[!-~]{1,200}")
 
 
 @frozen
@@ -105,3 +108,11 @@ def immediately(value: T) -> Exchange[T]:
     """An exchange of no request: the value is known already."""
     yield from ()
     return value
+
+
+def request_id(answer: Response | NoAnswer) -> str | None:
+    """The bank's id of the request (header ``Request-Id``), where it gave a printable one."""
+    if isinstance(answer, NoAnswer):
+        return None
+    named = answer.headers.get("request-id")
+    return named if named is not None and _REQUEST_ID.fullmatch(named) else None

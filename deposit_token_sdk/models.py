@@ -3,61 +3,23 @@
 Token amounts are integers in the token's smallest unit; prices are `Money`; times are aware datetimes.
 """
 
+# ruff: noqa: PLC0414  # the words are handed on: they belong to these values
+
 from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 
 from attrs import field, frozen
 
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 from deposit_token_sdk.money import Money
-
-
-class Mode(StrEnum):
-    """Whether money is real: a setting, and a claim in every statement and event."""
-
-    TEST = "test"
-    LIVE = "live"
-
-
-class TokenKind(StrEnum):
-    """A claim on a bank deposit, or a stablecoin."""
-
-    DEPOSIT = "deposit"
-    STABLECOIN = "stablecoin"
-
-
-class Bearer(StrEnum):
-    """Who pays the bank's fee (ISO 20022 ChargeBearer): DEBT the buyer, CRED the merchant."""
-
-    DEBT = "DEBT"
-    CRED = "CRED"
-
-
-class Capture(StrEnum):
-    """Whether an approved payment settles at once, or is held until the merchant's signed word."""
-
-    AUTOMATIC = "automatic"
-    MANUAL = "manual"
-
-
-class Proof(StrEnum):
-    """What makes a confirmation believable."""
-
-    JWS = "jws"
-    SIGNED_MESSAGE = "signed_message"
-    CHANNEL = "channel"
-    CHAIN = "chain"
-
-
-class StatementKind(StrEnum):
-    """Which fact a confirmation states."""
-
-    SETTLEMENT = "settlement"
-    REFUND = "refund"
-    RETURN = "return"
+from deposit_token_sdk.words import Bearer as Bearer
+from deposit_token_sdk.words import Capture as Capture
+from deposit_token_sdk.words import Mode as Mode
+from deposit_token_sdk.words import Proof as Proof
+from deposit_token_sdk.words import StatementKind as StatementKind
+from deposit_token_sdk.words import TokenKind as TokenKind
 
 
 @frozen

@@ -16,13 +16,12 @@ from typing import Final
 from attrs import frozen
 
 from deposit_token_sdk.errors import BankUnavailable, ConfigurationError, DepositTokenError, OutcomeUnknown
-from deposit_token_sdk.exchange import Exchange, NoAnswer, Request, Response, Sent, pause, send
+from deposit_token_sdk.exchange import Exchange, NoAnswer, Request, Response, Sent, pause, request_id, send
 
 BEFORE_THE_KEY: Final = frozenset({401, 403, 407, 408, 421, 425, 429, 431})
 """Refusals given before a bank looks at the idempotency key: they say nothing about an earlier try."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
-_REQUEST_ID = re.compile(r"[!-~]{1,200}")
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -87,14 +86,6 @@ def persist(
         elapsed = resumed.elapsed
         if elapsed >= policy.deadline:
             raise call.failure()
-
-
-def request_id(answer: Response | NoAnswer) -> str | None:
-    """The bank's id of the request (header ``Request-Id``), where it gave a printable one."""
-    if isinstance(answer, NoAnswer):
-        return None
-    named = answer.headers.get("request-id")
-    return named if named is not None and _REQUEST_ID.fullmatch(named) else None
 
 
 def retry_after(response: Response) -> float | None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deposit_token_sdk.errors import BankUnavailable, ConfigurationError, OutcomeUnknown
-from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed, Sent
-from deposit_token_sdk.retry import Retry, persist, request_id, retry_after
+from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed, Sent, request_id
+from deposit_token_sdk.retry import Retry, persist, retry_after
 
 POLICY = Retry(attempts=4, base=1, cap=3, patience=8, deadline=30, per_try=10)
 AT = 1_795_000_000.0

@@ -13,6 +13,9 @@ from deposit_token_sdk.errors import NotAllowed, OrderChanged
 from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status
 from deposit_token_sdk.models import Refund
 
+UNFINISHED = (RefundStage.REQUESTED, RefundStage.UNKNOWN, RefundStage.PENDING)
+"""Stages of a refund about which the bank is still to be asked."""
+
 PAID = "paid"
 EXPIRED = "expired"
 _REVIVABLE = (None, EXPIRED)
@@ -162,6 +165,11 @@ def same_order(live: Attempt, asked: Attempt) -> bool:
         asked.content,
         asked.capture,
     )
+
+
+def may_capture(attempt: Attempt) -> Standing:
+    """The attempt's standing, if a payment is held; else NotAllowed (``not_authorized``)."""
+    return require_status(attempt, Status.AUTHORIZED, "captured")
 
 
 def require_status(attempt: Attempt, wanted: Status, verb: str) -> Standing:

@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from deposit_token_sdk.checkout import decisions
-from deposit_token_sdk.checkout.bank import Desk
-from deposit_token_sdk.checkout.door import Applied, Door, Outcome
+from deposit_token_sdk import checkout as rooms
 from deposit_token_sdk.checkout.hooks import Hooks
-from deposit_token_sdk.checkout.intents import intend, new_keys, new_reference, refundable, reserve_refund
-from deposit_token_sdk.checkout.receiving import Answer, Receiver
-from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Store, Verb
 from deposit_token_sdk.client import Client
 from deposit_token_sdk.errors import (
     BankRefused,
@@ -29,11 +25,13 @@ from deposit_token_sdk.errors import (
     NotAllowed,
 )
 from deposit_token_sdk.issuers.protocol import Capability, require
-from deposit_token_sdk.lifecycle import RefundStage, Status
-from deposit_token_sdk.models import Bearer, Capture, Proof
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.words import Bearer, Capture, Proof
 
-_UNFINISHED = (RefundStage.REQUESTED, RefundStage.UNKNOWN, RefundStage.PENDING)
+if TYPE_CHECKING:
+    from deposit_token_sdk.checkout.door import Applied
+    from deposit_token_sdk.checkout.receiving import Answer
+    from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Store, Verb
 
 
 @frozen
@@ -84,9 +82,9 @@ class Checkout(Hooks):
         self._bearer = bearer
         self._now = now
         self._proofs = frozenset(proofs)
-        self._door = Door(store, self)
-        self._desk = Desk(self._door, self._clients, now, self._proofs)
-        self._receiver = Receiver(self._door, self._clients, now, self._proofs)
+        self._door = rooms.door.Door(store, self)
+        self._desk = rooms.bank.Desk(self._door, self._clients, now, self._proofs)
+        self._receiver = rooms.receiving.Receiver(self._door, self._clients, now, self._proofs)
         self._issuer_of: dict[str, str] = {}
 
     # -- paying --------------------------------------------------------------------------------------------
@@ -117,8 +115,8 @@ class Checkout(Hooks):
         client = self._client_for(token)
         if capture is Capture.MANUAL:
             require(client.issuer, Capability.MANUAL_CAPTURE)
-        asked = Attempt(
-            reference=new_reference(self.store.installation()),
+        asked = rooms.store.Attempt(
+            reference=rooms.intents.new_reference(self.store.installation()),
             order_id=order_id,
             issuer=client.issuer.name,
             token=token,
@@ -130,14 +128,12 @@ class Checkout(Hooks):
             return_url=return_url,
             created_at=self._now(),
         )
-        live = self._reserve(asked)
-        if live is None:
-            return self._desk.open(asked.reference, self._intent_of(asked.reference))
-        return self._continue(live, asked)
+        intent = rooms.intents.to_start(asked.reference, asked.created_at)
+        live = self._reserve(asked, intent)
+        return self._desk.open(asked.reference, intent) if live is None else self._continue(live, asked, intent)
 
-    def _reserve(self, asked: Attempt) -> Attempt | None:
+    def _reserve(self, asked: Attempt, intent: Intent) -> Attempt | None:
         """Insert the attempt with its intent; or the live attempt that stands in its way."""
-        intent = Intent(Verb.START, asked.reference, asked.reference, new_keys(2), self._now())
         with self.store.begin() as tx:
             added = tx.add_attempt(asked)
             attempts = tx.lock_order(asked.order_id)
@@ -149,9 +145,9 @@ class Checkout(Hooks):
                 return None
             return next(attempt for attempt in attempts if attempt.ended is None)
 
-    def _continue(self, live: Attempt, asked: Attempt) -> Attempt:
+    def _continue(self, live: Attempt, asked: Attempt, intent: Intent) -> Attempt:
         """The live attempt if it is for the same order and not ended by the bank's word, else a new one."""
-        if decisions.same_order(live, asked):
+        if rooms.decisions.same_order(live, asked):
             if live.invoice is None or (live.quote is not None and live.quote.expires_at <= self._now()):
                 self._quietly(live.reference)
                 live = self._desk.attempt(live.reference)
@@ -159,19 +155,18 @@ class Checkout(Hooks):
                 return live
         else:
             self._replace(live)
-        opened = self._reserve(asked)
-        if opened is None:
-            return self._desk.open(asked.reference, self._intent_of(asked.reference))
+        if self._reserve(asked, intent) is None:
+            return self._desk.open(asked.reference, intent)
         raise NotAllowed(
             "start_in_progress", f"Another start of order {asked.order_id!r} is under way: try again in a moment."
         )
 
     def _replace(self, live: Attempt) -> None:
         """End the live attempt: at the bank where it can be, here in any case. Raises OrderChanged."""
-        decisions.may_replace(live)
+        rooms.decisions.may_replace(live)
         self._quietly(live.reference)
         live = self._desk.attempt(live.reference)
-        decisions.may_replace(live)
+        rooms.decisions.may_replace(live)
         if live.ended is None and live.invoice is not None and self._desk.can(live.issuer, Capability.CANCEL):
             self._cancelled(live)
         with self.store.begin() as tx:
@@ -199,18 +194,18 @@ class Checkout(Hooks):
         if live.invoice is None:
             self._quietly(live.reference)
             live = self._desk.attempt(live.reference)
-        decisions.may_replace(live)
+        rooms.decisions.may_replace(live)
         if live.ended is None:
             self._cancelled(live)
         return self.view(order_id)
 
     def _cancelled(self, live: Attempt) -> None:
-        intent = self._intend(Verb.CANCEL, live.reference, live.reference)
+        intent = self._intend(rooms.store.Verb.CANCEL, live.reference, live.reference)
         try:
             self._desk.cancel(live, intent)
         except BankRefused:
             self._desk.ask(live.reference)
-            decisions.may_replace(self._desk.attempt(live.reference))
+            rooms.decisions.may_replace(self._desk.attempt(live.reference))
             raise
 
     def capture(self, order_id: str) -> OrderView:
@@ -223,8 +218,10 @@ class Checkout(Hooks):
             if not attempts:
                 raise InvalidInput("unknown_order", f"There is no attempt to pay order {order_id!r}.")
             attempt = next((one for one in attempts if one.ended is None), attempts[-1])
-            decisions.require_status(attempt, Status.AUTHORIZED, "captured")
-            intent = intend(tx, Verb.CAPTURE, attempt.reference, attempt.reference, self._now())
+            rooms.decisions.may_capture(attempt)
+            intent = rooms.intents.intend(
+                tx, rooms.store.Verb.CAPTURE, attempt.reference, attempt.reference, self._now()
+            )
         self._desk.capture(attempt, intent)
         return self.view(order_id)
 
@@ -249,7 +246,7 @@ class Checkout(Hooks):
             if attempt is None:
                 raise NotAllowed("nothing_to_refund", f"Order {order_id!r} has no payment to refund.")
             require(self._desk.client(attempt.issuer).issuer, Capability.REFUNDS)
-            refund, intent = reserve_refund(tx, attempt, amount, request, self._now())
+            refund, intent = rooms.intents.reserve_refund(tx, attempt, amount, request, self._now())
         if intent is not None:
             self._desk.refund(attempt, refund, intent)
         return next(one for one in self.store.refunds_of(order_id) if one.reference == refund.reference)
@@ -286,7 +283,7 @@ class Checkout(Hooks):
 
     def _unfinished(self, order_id: str) -> list[Attempt]:
         attempts = self.store.attempts(order_id)
-        refunding = {one.attempt for one in self.store.refunds_of(order_id) if one.stage in _UNFINISHED}
+        refunding = {one.attempt for one in self.store.refunds_of(order_id) if one.stage in rooms.decisions.UNFINISHED}
         unpaid = self.store.fulfilled_by(order_id) is None
         return [
             one
@@ -308,7 +305,7 @@ class Checkout(Hooks):
             attempt=attempt,
             paid=paid_by is not None,
             refunds=refunds,
-            refundable=refundable(attempt, refunds),
+            refundable=rooms.intents.refundable(attempt, refunds),
             unknown=attempt is not None and attempt.ended is None and attempt.invoice is None,
         )
 
@@ -327,7 +324,7 @@ class Checkout(Hooks):
             except DepositTokenError as error:
                 failed.append((reference, error.reason))
             else:
-                applied += answer is not None and answer.outcome is Outcome.APPLIED
+                applied += answer is not None and answer.outcome is rooms.door.Outcome.APPLIED
         return Reconciled(asked, applied, tuple(failed))
 
     # -- below the verbs -----------------------------------------------------------------------------------
@@ -335,12 +332,7 @@ class Checkout(Hooks):
     def _intend(self, verb: Verb, subject: str, attempt: str) -> Intent:
         with self.store.begin() as tx:
             tx.lock_attempt(attempt)
-            return intend(tx, verb, subject, attempt, self._now())
-
-    def _intent_of(self, reference: str) -> Intent:
-        with self.store.begin() as tx:
-            tx.lock_attempt(reference)
-            return next(intent for intent in tx.open_intents(reference) if intent.verb is Verb.START)
+            return rooms.intents.intend(tx, verb, subject, attempt, self._now())
 
     def _client_for(self, token: str) -> Client:
         """The token names its issuer: with several clients, the one whose bank lists it."""

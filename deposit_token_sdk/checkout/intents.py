@@ -34,6 +34,11 @@ def installation_of(reference: str) -> str:
     return reference[:INSTALLATION_LENGTH]
 
 
+def to_start(reference: str, now: datetime) -> Intent:
+    """The intent to have an attempt quoted and invoiced: two calls, two keys."""
+    return Intent(Verb.START, reference, reference, new_keys(2), now)
+
+
 def intend(tx: Tx, verb: Verb, subject: str, attempt: str, now: datetime) -> Intent:
     """A new intent; or the open one, with its keys; or a new one in the place of one that was answered."""
     intent = Intent(verb, subject, attempt, new_keys(1), now)

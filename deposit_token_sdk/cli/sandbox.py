@@ -60,17 +60,21 @@ def _quoted(value: str) -> str:
     return quoted if quoted.startswith("'") else f"'{value}'"
 
 
-def _serve(bank: Sandbox, data: Path, webhook_url: str | None, *, quiet: bool) -> None:
-    told_to_stop = threading.Event()
+class _Stopped(BaseException):
+    """A signal came: raised where the main thread waits, so that nothing it holds is held on to."""
+
+
+def _stop(*_: object) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told_to_stop.set())
+        signal.signal(number, signal.SIG_IGN)
+    raise _Stopped
+
+
+def _serve(bank: Sandbox, data: Path, webhook_url: str | None, *, quiet: bool) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
-        bank.start()
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise click.ClickException("That port is taken: name another by --port, or 0 for a free one.") from None
-    try:
+        _start(bank)
         if webhook_url is not None:
             bank.control.set_webhook_url(webhook_url)
         print(bank.url, flush=True)
@@ -78,6 +82,17 @@ def _serve(bank: Sandbox, data: Path, webhook_url: str | None, *, quiet: bool) -
             port = bank.url.rsplit(":", 1)[1]
             print(f"Data in {data.resolve()}. Settings for a shop:", flush=True)
             print(f"  deposit-token sandbox --env --port {port} --data {shlex.quote(str(data))}", flush=True)
-        told_to_stop.wait()
+        threading.Event().wait()
+    except _Stopped:
+        pass
     finally:
         bank.stop()
+
+
+def _start(bank: Sandbox) -> None:
+    try:
+        bank.start()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise click.ClickException("That port is taken: name another by --port, or 0 for a free one.") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
 from attrs import field, frozen
@@ -59,6 +60,9 @@ _BARE = re.compile(
 _PARAMETER = re.compile(r"; *([a-z*][a-z0-9_\-.*]*)(=)?", re.ASCII)
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
 _SPACES = re.compile(r" *")
+_NAME = r'"[a-z@-]{1,40}"(?:;req)?'
+_NAMES = re.compile(rf"\((?:{_NAME} ){{0,20}}{_NAME}\)")
+"""A list of plain names, each alone or marked as the request's: what signatures cover, as a rule."""
 
 
 def parse_dictionary(text: str) -> Dictionary:
@@ -117,12 +121,18 @@ class _Reader:
         return Item(self.bare_item(), self.parameters())
 
     def inner_list(self) -> InnerList:
+        if names := _NAMES.match(self.text, self.place):
+            self.place = names.end()
+            return InnerList(_items_of(names.group()), self.parameters())
+        return InnerList(self.items(), self.parameters())
+
+    def items(self) -> tuple[Item, ...]:
         self.place += 1
         items: list[Item] = []
         while True:
             self.expect(_SPACES, "")
             if self.skip(")"):
-                return InnerList(tuple(items), self.parameters())
+                return tuple(items)
             items.append(self.item())
             if not self.text.startswith((" ", ")"), self.place):
                 self.fail("a space or a closing parenthesis")
@@ -147,6 +157,12 @@ class _Reader:
         if kind == "integer":
             return int(written)
         return written == "1" if kind == "boolean" else Token(written)
+
+
+@lru_cache(maxsize=128)
+def _items_of(written: str) -> tuple[Item, ...]:
+    """Pure: what a signer covers is the same list of names in message after message."""
+    return _Reader(written).items()
 
 
 def serialize_bare_item(value: BareItem) -> str:

@@ -310,7 +310,7 @@ def test_a_shop_is_told_why_a_webhook_does_not_verify(
     for sent, received_at, hint in (
         (parsed_and_written_again, now, "parsed and written anew"),
         (b"", now, "empty"),
-        (body, now - 420, "420"),
+        (body, now - 420, "our clock is ahead"),
     ):
         answer = bank.checkout.receive(bank.webhooks.sign("msg_1", received_at, body), sent)
         assert answer.status == 400

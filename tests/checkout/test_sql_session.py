@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 from deposit_token_sdk.checkout.sql import SqlStore, prepare_sqlite
 from deposit_token_sdk.checkout.store import Tx
 from deposit_token_sdk.errors import ConfigurationError, NotAllowed
-from deposit_token_sdk.testing.stores import NOON, a_message, an_attempt
+from deposit_token_sdk.testing.values import NOON, a_message, an_attempt
 
 Shared: TypeAlias = scoped_session[Any]
 

@@ -19,7 +19,8 @@ from sqlalchemy.orm import sessionmaker
 from deposit_token_sdk.checkout.sql import SqlStore, metadata, prepare_sqlite
 from deposit_token_sdk.checkout.store import Store
 from deposit_token_sdk.errors import ConfigurationError, InvalidInput
-from deposit_token_sdk.testing.stores import HUGE, NOON, StoreConformance, a_message, an_attempt, paid
+from deposit_token_sdk.testing.stores import StoreConformance
+from deposit_token_sdk.testing.values import HUGE, NOON, a_message, an_attempt, paid
 
 PROCESSES, THREADS, ROUNDS = 4, 16, 6
 
@@ -29,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
 from deposit_token_sdk.checkout.sql import SqlStore, prepare_sqlite
-from deposit_token_sdk.testing.stores import NOON, a_message, an_attempt, paid
+from deposit_token_sdk.testing.values import NOON, a_message, an_attempt, paid
 
 url, threads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 engine = create_engine(url, pool_size=threads)

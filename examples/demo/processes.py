@@ -1,0 +1,168 @@
+"""The demo's processes: started, watched, and ended whatever happens.
+
+They share our process group, so a terminal's Ctrl-C reaches all of them, and write to a log in the demo's folder.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:[0-9]+")
+PATIENCE = 30.0
+"""Seconds that any step may take."""
+
+MERCY = 10.0
+"""Seconds a process gets to end by itself."""
+
+
+class StepFailed(Exception):
+    """A step of the demo did not work; the message says which and why."""
+
+
+class Stopped(Exception):
+    """A signal asked us to end."""
+
+
+class Signals:
+    """Remembers the signal that asks us to end, so that it is acted on between two steps and never within one."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """Raise Stopped if a signal has come."""
+        if self.number:
+            raise Stopped
+
+
+class Process:
+    """One running program and its log."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(  # noqa: S603 - the demo's own programs
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
+            )
+
+    def check(self) -> None:
+        """Raise StepFailed if the process has ended."""
+        code = self._popen.poll()
+        if code is not None:
+            raise StepFailed(f"the {self.name} ended by itself (exit code {code}); its last lines:\n{self._tail()}")
+
+    def address(self) -> str | None:
+        """Where it listens, once it has said so."""
+        found = ADDRESS.search(self._log.read_text(encoding="utf-8", errors="replace"))
+        return found[0] if found else None
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM."""
+        self._popen.terminate()
+
+    def end(self) -> None:
+        """Wait until it has ended; kill it if it does not."""
+        try:
+            self._popen.wait(MERCY)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+    def _tail(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in lines[-12:])
+
+
+class Watch:
+    """All processes of the demo. Waiting for anything stops when one of them dies, a signal comes or time is up."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._processes: list[Process] = []
+
+    def start(self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> str:
+        """Start a process and return the address it prints."""
+        self._signals.check()
+        process = Process(name, command, log, environ)
+        self._processes.append(process)
+        return self.until(process.address, f"the {name} did not say where it listens")
+
+    def output(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> str:
+        """What a short command prints."""
+        self.check()
+        try:
+            done = subprocess.run(  # noqa: S603 - the demo's own programs
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=environ,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise StepFailed(f"the {name} did not come within {PATIENCE:.0f} seconds") from None
+        if done.returncode != 0:
+            raise StepFailed(f"the {name} could not be had: {done.stderr.strip()}")
+        return done.stdout
+
+    def until(self, look: Callable[[], T | None], otherwise: str) -> T:
+        """What `look` finds, looking again and again. Raises StepFailed(`otherwise`) when time is up."""
+        ends = time.monotonic() + PATIENCE
+        while True:
+            self.check()
+            found = look()
+            if found:
+                return found
+            if time.monotonic() > ends:
+                raise StepFailed(f"{otherwise} within {PATIENCE:.0f} seconds")
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raise Stopped after a signal, StepFailed after a death."""
+        self._signals.check()
+        for process in self._processes:
+            process.check()
+
+    def forever(self) -> None:
+        """Stay until a signal comes or a process dies."""
+        while True:
+            self.check()
+            time.sleep(0.2)
+
+    def end(self) -> None:
+        """End all of them, the last one started first."""
+        for process in reversed(self._processes):
+            process.ask_to_end()
+        for process in reversed(self._processes):
+            process.end()
+
+
+def free_port(usual: int) -> int:
+    """The usual port, or any free one if it is taken."""
+    for port in (usual, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    raise StepFailed("no port is free on 127.0.0.1")

@@ -1,0 +1,151 @@
+"""One purchase, as a buyer makes it, told step by step with what each step has shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import sessionmaker
+
+from deposit_token_sdk import Attempt, Client, DepositTokenError, SqlStore
+from deposit_token_sdk.checkout.sql import prepare_sqlite
+from deposit_token_sdk.evidence import authenticate_stored
+from deposit_token_sdk.models import Confirmation, Quote
+from deposit_token_sdk.money import decimal_of
+from examples.demo.browser import Browser
+from examples.demo.processes import StepFailed, Watch
+from examples.demo.timeline import Timeline, say
+
+PAID_IN = "SBUSD"
+ORDER = re.compile(r'data-order="([^"]+)"')
+
+T = TypeVar("T")
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Say of an error in which step it happened."""
+    try:
+        yield
+    except (DepositTokenError, requests.RequestException, SQLAlchemyError) as error:
+        raise StepFailed(f"{name}: {type(error).__name__}: {error}") from error
+    except StepFailed as failure:
+        raise StepFailed(f"{name}: {failure}") from failure
+
+
+def required(found: T | None, otherwise: str) -> T:
+    """What was found. Raises StepFailed(`otherwise`) where nothing was."""
+    if found is None:
+        raise StepFailed(otherwise)
+    return found
+
+
+def buy(watch: Watch, bank: str, shop: str, database: Path, environ: Mapping[str, str]) -> None:
+    """Buy the first thing in the shop and check all that a shop keeper would. Raises StepFailed, naming the step."""
+    say()
+    timeline = Timeline()
+    browser = Browser()
+    engine = create_engine(f"sqlite:///{database}")
+    prepare_sqlite(engine)
+    store = SqlStore(sessionmaker(engine))
+    try:
+        with step("basket and checkout"):
+            order_id, page = order(browser, shop)
+        with step("quote and invoice"):
+            attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
+            quote = required(attempt.quote, "the bank gave no quote")
+            tell_price(timeline, attempt, quote)
+        with step("approval"):
+            browser.follow(bank)
+            browser.submit("/pay/", follow=False, decision="approve")
+            timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
+        with step("webhook"):
+            delivered = watch.until(lambda: taken(bank, attempt), "no webhook of the payment was taken by the shop")
+            timeline.tell("webhook", delivered)
+        with step("order paid"):
+            watch.until(lambda: browser.json(f"{page}/status")["situation"] == "paid", "the order did not turn paid")
+            timeline.tell("order paid", "by the bank's confirmation, in one transaction with the shop's own row")
+            say(f"order {order_id} paid")
+            browser.open(f"{page}/receipt")
+        with step("confirmation"):
+            for known in store.evidence(order_id):
+                tell_confirmation(timeline, authenticate_stored(known.evidence), quote)
+            if not store.evidence(order_id):
+                raise StepFailed("the shop kept no evidence")
+        with step("supply"):
+            tell_supply(timeline, environ, quote)
+    finally:
+        engine.dispose()
+
+
+def order(browser: Browser, shop: str) -> tuple[str, str]:
+    """Fill the basket and check out; returns the order's id and the address of its page."""
+    browser.open(shop)
+    browser.submit("/basket")
+    browser.open("/checkout")
+    browser.submit("/checkout", token=PAID_IN, country="DE")
+    found = required(ORDER.search(browser.text), f"{browser.url} is not the page of an order")
+    return found[1], browser.url
+
+
+def taken(bank: str, attempt: Attempt) -> str | None:
+    """How the shop took the webhook of the settled payment, by the bank's own record; None so far."""
+    messages = control(bank, "webhooks", invoice=attempt.invoice)
+    for message in messages:
+        if message["type"] == "invoice.settled" and message["tries"]:
+            last = message["tries"][-1]
+            if last["status"] == 200:
+                return f"{message['type']} {message['id']}: signature verified, answered 200 ({last['answer'].strip()})"
+    return None
+
+
+def control(bank: str, verb: str, **arguments: object) -> Any:
+    """Ask the sandbox bank's control."""
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.post(f"{bank}/control/{verb}", json=arguments, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def tell_price(timeline: Timeline, attempt: Attempt, quote: Quote) -> None:
+    """What is to be paid, and under which invoice."""
+    bearer = "the buyer pays it" if quote.bearer == "DEBT" else "the shop pays it"
+    timeline.tell(
+        "quote",
+        f"{quote.price} at {quote.rate} is {amount(quote.due, quote)}, fee {amount(quote.fee, quote)} ({bearer}): "
+        f"signed by the bank, recomputed to the unit",
+    )
+    invoice = required(attempt.invoice, "the bank gave no invoice")
+    timeline.tell("invoice", f"{invoice}, reference {attempt.reference}")
+
+
+def tell_confirmation(timeline: Timeline, confirmation: Confirmation, quote: Quote) -> None:
+    """What the bank has signed, verified again without asking anybody."""
+    timeline.tell(
+        "confirmation",
+        f"{confirmation.kind} of {amount(confirmation.units, quote)} by {confirmation.issuer}: "
+        f"{confirmation.proof} verified offline with the stored key",
+    )
+
+
+def tell_supply(timeline: Timeline, environ: Mapping[str, str], quote: Quote) -> None:
+    """That the bank holds as much as it has issued, by its own signed word."""
+    with Client.from_env(environ) as client:
+        backing = client.backing(PAID_IN)
+    if backing.circulation != backing.deposits:
+        raise StepFailed(f"{backing.circulation} units are in circulation, but deposits are {backing.deposits}")
+    timeline.tell(
+        "supply", f"{amount(backing.circulation, quote)} in circulation equal deposits held, signed by the bank"
+    )
+
+
+def amount(units: int, quote: Quote) -> str:
+    """Token units as people read them."""
+    return f"{decimal_of(units, quote.decimals):,f} {quote.token}"
