@@ -251,6 +251,11 @@ class Checkout(Hooks):
             self._desk.refund(attempt, refund, intent)
         return next(one for one in self.store.refunds_of(order_id) if one.reference == refund.reference)
 
+    def refundable(self, reference: str) -> int:
+        """Token units of this attempt that can still be sent back. Raises InvalidInput (``unknown_reference``)."""
+        attempt = self._desk.attempt(reference)
+        return rooms.intents.refundable(attempt, self.store.refunds_of(attempt.order_id))
+
     # -- the bank's news -----------------------------------------------------------------------------------
 
     def receive(self, headers: Mapping[str, str], body: bytes, issuer: str | None = None) -> Answer:

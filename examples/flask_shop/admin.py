@@ -17,12 +17,10 @@ from deposit_token_sdk import (
     Attempt,
     BankRefused,
     BankUnavailable,
-    Bearer,
     InvalidInput,
     Money,
     NotAllowed,
     OutcomeUnknown,
-    Status,
 )
 from deposit_token_sdk.checkout.store import RefundRecord
 from deposit_token_sdk.money import units_of
@@ -55,14 +53,10 @@ class Received:
 
 def _received(attempt: Attempt, refunds: tuple[RefundRecord, ...]) -> Received:
     made = tuple(refund for refund in refunds if refund.attempt == attempt.reference)
-    standing, quote = attempt.standing, attempt.quote
-    if standing is None or quote is None or standing.status is Status.RETURNED:
-        return Received(attempt, made, 0, None)
+    units, standing = payments().checkout.refundable(attempt.reference), attempt.standing
+    whole = units > 0 and standing is not None and standing.received >= standing.due
     counting = [refund for refund in made if refund.stage.counts]
-    kept = quote.fee if quote.bearer is Bearer.DEBT else 0
-    units = standing.received - kept - sum(refund.units for refund in counting)
-    whole = units > 0 and standing.received >= standing.due
-    return Received(attempt, made, max(units, 0), _price_left(attempt.price, counting) if whole else None)
+    return Received(attempt, made, units, _price_left(attempt.price, counting) if whole else None)
 
 
 def _price_left(price: Money, counting: list[RefundRecord]) -> Money | None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import http_sf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deposit_token_sdk.signing import structured_fields
 from deposit_token_sdk.signing.structured_fields import (
     BareItem,
     Dictionary,
@@ -82,6 +85,23 @@ def test_white_space_is_allowed_where_the_rfc_allows_it_only() -> None:
     assert parse_dictionary('  a=1; p \t,\t b=(  "x"   "y" )  ') == expected
 
 
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(['"x"', '"@y"', ";req", ";b", " ", "  ", "(", ")", '"', "1"]), max_size=8).map("".join))
+def test_a_list_of_names_remembered_reads_as_it_would_anew(text: str) -> None:
+    written = f"a=({text})"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structured_fields, "_NAMES", re.compile(r"(?!)"))
+        anew = read_or_refused(written)
+    assert read_or_refused(written) == anew
+
+
+def read_or_refused(text: str) -> Dictionary | None:
+    try:
+        return parse_dictionary(text)
+    except ValueError:
+        return None
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,6 +115,10 @@ def test_white_space_is_allowed_where_the_rfc_allows_it_only() -> None:
         'a=("x" "y"',
         'a=("x""y")',
         'a=("x","y")',
+        'a=("x")"y")',
+        'a=("x")("y")',
+        'a=("x" y")',
+        'a=("x";req;req)',
         "a=(1))",
         "a=1;p=1;p=2",
         "A=1",
