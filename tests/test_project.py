@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tokenize
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -179,6 +180,16 @@ def test_the_tests_are_never_stopped_at_the_first_failure() -> None:
     assert [line for line in about_pytest if re.search(r"\s-x\b|--maxfail|--exitfirst", line)] == []
 
 
+def test_the_makefile_adds_to_the_environment_and_replaces_nothing() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assigned = [
+        line for line in makefile.splitlines() if re.search(r"\b(PYTHONPATH|PYTEST_ADDOPTS|TMPDIR)\s*[:+?]?=", line)
+    ]
+    assert [line.strip() for line in assigned] == [
+        '@PYTEST_ADDOPTS="-n 2 $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest'
+    ]
+
+
 def test_every_setting_is_documented_as_it_is() -> None:
     page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith(f"| `{PREFIX}")]
@@ -248,6 +259,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tree / "wheels", tree)
     (built,) = (tree / "wheels").glob("*.whl")
     return built
+
+
+def test_the_wheel_holds_all_that_stands_in_the_package(wheel: Path) -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in tracked() if path.is_relative_to(PACKAGE)}
+    with zipfile.ZipFile(wheel) as packed:
+        assert files - set(packed.namelist()) == set()
+    assert {"deposit_token_sdk/py.typed", "deposit_token_sdk/sandbox/openapi.yaml"} < files
+    assert any(name.startswith("deposit_token_sdk/sandbox/pages/") for name in files)
 
 
 @pytest.mark.parametrize("extra", sorted(ABOVE_THE_CORE))

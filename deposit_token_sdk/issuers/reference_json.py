@@ -80,9 +80,12 @@ def read_invoice(obj: dict[str, Any]) -> Invoice:
 def _mode(obj: dict[str, Any]) -> Mode:
     """Never guessed: an invoice of a mode we do not know is not taken for one of ours."""
     word = text(obj, "mode")
-    if word not in tuple(Mode):
-        raise Unreadable("bad_value", f"The invoice's mode is {word[:60]!r}; test or live was due.", field="mode")
-    return Mode(word)
+    try:
+        return Mode(word)
+    except ValueError:
+        raise Unreadable(
+            "bad_value", f"The invoice's mode is {word[:60]!r}; test or live was due.", field="mode"
+        ) from None
 
 
 def read_movement(obj: dict[str, Any]) -> Movement:

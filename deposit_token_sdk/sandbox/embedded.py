@@ -216,14 +216,16 @@ class _Serving:
             clear_untrusted_proxy_headers=True,
         )
         self._stopping = threading.Event()
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sandbox-server", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._server.pull_trigger()
+        with self._closing:  # or the server may be gone before it is woken
+            self._stopping.set()
+            self._server.pull_trigger()
         self._thread.join()
 
     def _run(self) -> None:
@@ -231,9 +233,10 @@ class _Serving:
 
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1.0, map=self._channels, use_poll=True, count=1)
-        self._server.task_dispatcher.shutdown()
-        self._server.close()
-        wasyncore.close_all(map=self._channels, ignore_all=True)
+        with self._closing:
+            self._server.task_dispatcher.shutdown()
+            self._server.close()
+            wasyncore.close_all(map=self._channels, ignore_all=True)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -9,6 +9,7 @@ A nonce is remembered only once signature and digest have both been verified.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from hashlib import sha256, sha512
 from hmac import compare_digest
 from typing import Protocol, TypeAlias
@@ -24,7 +25,6 @@ from deposit_token_sdk.signing.structured_fields import (
     InnerList,
     Item,
     parse_dictionary,
-    serialize_item,
 )
 
 
@@ -44,14 +44,15 @@ _NAMED = {name: algorithm for algorithm, name in ALGORITHM_NAMES.items()}
 _DIGESTS: dict[str, Callable[[bytes], _Hash]] = {"sha-256": sha256, "sha-512": sha512}
 _BODYLESS = frozenset({"GET", "HEAD"})
 _REQ = {"req": True}
-_ANSWER_COMPONENTS = (
-    Item("@status"),
-    Item("content-digest"),
-    Item("@method", _REQ),
-    Item("@target-uri", _REQ),
-    Item("signature", _REQ),
+_ANSWER_COMPONENTS = InnerList(
+    (
+        Item("@status"),
+        Item("content-digest"),
+        Item("@method", _REQ),
+        Item("@target-uri", _REQ),
+        Item("signature", _REQ),
+    )
 )
-_ANSWER_REQUIRED = tuple(serialize_item(item) for item in _ANSWER_COMPONENTS)
 _PROXY = "If a proxy stands before this service, configure the public address that callers use."
 
 
@@ -106,7 +107,7 @@ def verify_request(
     known = _lower_case(headers)
     _refuse_merged(known)
     signature, covered = _read_signature(known)
-    required = tuple(serialize_item(item) for item in _request_components(method, known, body))
+    required = _request_components(method, known, body).written
     nonce = _text_parameter(covered, "nonce")
     key = _key_for(covered, keys, None, now)
     _require_covered(covered, required)
@@ -171,7 +172,7 @@ def verify_answer(
     known, asked = _lower_case(headers), _lower_case(request_headers)
     signature, covered = _read_signature(known)
     key = _key_for(covered, keys, "answer", now)
-    _require_covered(covered, _ANSWER_REQUIRED)
+    _require_covered(covered, _ANSWER_COMPONENTS.written)
     _check_time(covered, now, skew)
     _check_digest(known, body)
     message = Message(known, status=status, request=Message(asked, request_method, request_url))
@@ -200,7 +201,7 @@ def _refuse_merged(headers: Mapping[str, str]) -> None:
             raise NotGenuine("header_malformed", f"The header {name!r} was repeated and merged: it must stand once.")
 
 
-def _request_components(method: str, headers: Mapping[str, str], body: bytes | None) -> tuple[Item, ...]:
+def _request_components(method: str, headers: Mapping[str, str], body: bytes | None) -> InnerList:
     names = ["@method", "@target-uri"]
     if method not in _BODYLESS or body:
         names.append("content-digest")
@@ -208,7 +209,13 @@ def _request_components(method: str, headers: Mapping[str, str], body: bytes | N
             names.append("content-type")
     if "idempotency-key" in headers:
         names.append("idempotency-key")
-    return tuple(Item(name) for name in names)
+    return _components(tuple(names))
+
+
+@cache
+def _components(names: tuple[str, ...]) -> InnerList:
+    """Pure: there are few, since only we choose the names."""
+    return InnerList(tuple(Item(name) for name in names))
 
 
 def _name(key: SigningKey) -> str:
@@ -218,9 +225,9 @@ def _name(key: SigningKey) -> str:
 
 
 def _signed(
-    components: tuple[Item, ...], parameters: dict[str, BareItem], message: Message, key: SigningKey
+    components: InnerList, parameters: dict[str, BareItem], message: Message, key: SigningKey
 ) -> dict[str, str]:
-    covered = InnerList(components, parameters)
+    covered = InnerList(components.items, parameters, components.written)
     try:
         base, written = base_and_parameters(covered, message)
     except (NotGenuine, ValueError) as error:
@@ -293,8 +300,7 @@ def _key_for(covered: InnerList, keys: KeySource, purpose: str | None, now: floa
 
 
 def _require_covered(covered: InnerList, required: Iterable[str]) -> None:
-    present = {serialize_item(item) for item in covered.items}
-    if missing := [identifier for identifier in required if identifier not in present]:
+    if missing := [identifier for identifier in required if identifier not in covered.written]:
         raise NotGenuine("components_missing", f"The signature does not cover {', '.join(missing)}.")
 
 

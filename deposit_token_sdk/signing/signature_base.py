@@ -33,7 +33,7 @@ def signature_base(covered: InnerList, message: Message) -> bytes:
 
 def base_and_parameters(covered: InnerList, message: Message) -> tuple[bytes, str]:
     """The bytes to sign, and what is covered as it is written in Signature-Input."""
-    identifiers = [serialize_item(item) for item in covered.items]
+    identifiers = covered.written
     if len(set(identifiers)) != len(identifiers):
         raise NotGenuine("header_malformed", "The signature covers one component twice.")
     lines = [

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from deposit_token_sdk.signing.base64url import decode_standard, encode_standard
 
@@ -37,10 +37,13 @@ class Item:
 
 @frozen
 class InnerList:
-    """Items in parentheses, with parameters of the list."""
+    """Items in parentheses, with parameters of the list. `written` is each item as it is serialized."""
 
     items: tuple[Item, ...]
     parameters: Parameters = field(factory=dict)
+    written: tuple[str, ...] = field(
+        eq=False, repr=False, default=Factory(lambda self: tuple(map(serialize_item, self.items)), takes_self=True)
+    )
 
 
 Dictionary: TypeAlias = dict[str, Item | InnerList]
@@ -123,7 +126,8 @@ class _Reader:
     def inner_list(self) -> InnerList:
         if names := _NAMES.match(self.text, self.place):
             self.place = names.end()
-            return InnerList(_items_of(names.group()), self.parameters())
+            known = _names_in(names.group())
+            return InnerList(known.items, self.parameters(), known.written)
         return InnerList(self.items(), self.parameters())
 
     def items(self) -> tuple[Item, ...]:
@@ -160,9 +164,9 @@ class _Reader:
 
 
 @lru_cache(maxsize=128)
-def _items_of(written: str) -> tuple[Item, ...]:
+def _names_in(written: str) -> InnerList:
     """Pure: what a signer covers is the same list of names in message after message."""
-    return _Reader(written).items()
+    return InnerList(_Reader(written).items())
 
 
 def serialize_bare_item(value: BareItem) -> str:

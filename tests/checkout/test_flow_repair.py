@@ -205,6 +205,28 @@ def test_a_cancel_killed_before_or_after_its_call_is_finished(shop: Shop, after:
     assert ended.ended == "cancelled"
 
 
+@pytest.mark.parametrize("route", ["POST /quotes", "POST /invoices"])
+def test_within_the_keys_life_a_start_is_sent_again_under_the_key_that_was_written_first(
+    shop: Shop, route: str
+) -> None:
+    dead, living = Fragile(route, after=False), Fragile(route, after=True)
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, dead))
+    with pytest.raises(Killed):
+        fragile(shop, living).reconcile()
+    assert living.keys == dead.keys
+
+
+def test_within_the_keys_life_a_refund_is_sent_again_under_the_key_that_was_written_first(shop: Shop) -> None:
+    shop.buy()
+    dead, living = Fragile("POST /refunds", after=False), Fragile("POST /refunds", after=True)
+    with pytest.raises(Killed):
+        fragile(shop, dead).refund("A-1", 700, request="page-1")
+    with pytest.raises(Killed):
+        fragile(shop, living).reconcile()
+    assert living.keys == dead.keys
+
+
 def test_past_the_keys_life_the_bank_is_asked_first_and_a_new_key_is_used(shop: Shop) -> None:
     dead = Fragile("POST /quotes", after=False)
     with pytest.raises(Killed):

@@ -141,6 +141,22 @@ def unpaid_telling(**changed: Any) -> Callable[[ForgingBank], bytes]:
     return lambda bank: bank.event(None, "invoice.expired", **changed)
 
 
+def about_nothing(**changed: Any) -> Callable[[ForgingBank], bytes]:
+    """An event that names no invoice, as a test ping does."""
+    return lambda bank: bank.event(None, "test.ping", **{"invoice": None, **changed})
+
+
+def written_as(written: bytes, otherwise: bytes) -> Callable[[ForgingBank], bytes]:
+    """A settlement's envelope, genuinely signed over JSON that two readers could read in two ways."""
+
+    def body(bank: ForgingBank) -> bytes:
+        proper = bank.event(bank.state(bank.settlement()))
+        assert written in proper
+        return proper.replace(written, otherwise)
+
+    return body
+
+
 def a_refund_passed_as_settlement(bank: ForgingBank) -> bytes:
     claims = {**bank.settlement(), "refund": "ref-1", "refund_reference": "r"}
     return bank.event(bank.state(claims, typ="deposit-refund+jws"))
@@ -187,7 +203,15 @@ TABLE: list[tuple[Callable[[ForgingBank], bytes], int, str]] = [
     (unpaid_telling(mode="live"), 200, "other_mode"),
     (unpaid_telling(installation="zzzzzzzz"), 200, "other_installation"),
     (unpaid_telling(invoice="inv-other"), 200, "other_invoice"),
+    (unpaid_telling(reference="zzzzzzzz1"), 200, "other_installation"),
     (unpaid_telling(version="2"), 200, "wrong_type"),
+    (about_nothing(merchant="somebody-else"), 200, "other_merchant"),
+    (about_nothing(mode="live"), 200, "other_mode"),
+    (about_nothing(installation="zzzzzzzz"), 200, "other_installation"),
+    (written_as(b'"version":2', b'"version":NaN'), 200, "not_json"),
+    (written_as(b'"version":2', b'"version":2.0'), 200, "wrong_type"),
+    (written_as(b'"version":2', b'"version":2,"version":3'), 200, "duplicate_key"),
+    (written_as(b'"paid"', b'"pa\xffd"'), 200, "invalid_utf8"),
 ]
 
 
@@ -207,7 +231,8 @@ def test_what_is_not_the_banks_word_on_this_attempt_moves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("made", "status", "reason"), [row for row in TABLE if row[2] in ("wrong_type", "bad_value", "missing_field")]
+    ("made", "status", "reason"),
+    [row for row in TABLE if row[1] == 200 and not row[2].startswith(("other_", "wrong_issuer"))],
 )
 def test_what_is_genuine_but_unreadable_alarms(
     bank_of_ours: ForgingBank, made: Callable[[ForgingBank], bytes], status: int, reason: str
@@ -316,6 +341,20 @@ def test_a_shop_is_told_why_a_webhook_does_not_verify(
         assert answer.status == 400
         assert hint in answer.detail
         assert answer.detail in caplog.text
+
+
+def test_a_shop_is_told_that_the_webhook_is_signed_with_the_other_modes_key(bank_of_ours: ForgingBank) -> None:
+    bank = bank_of_ours
+    live, _ = WebhookSigner.generate()
+    keys = {"WEBHOOK_KEYS": live.public_text, "OTHER_WEBHOOK_KEYS": bank.webhooks.public_text}
+    settings = {f"DEPOSIT_TOKEN_{name}": text for name, text in keys.items()}
+    body = bank.event(bank.state(bank.settlement()))
+    with Client.from_env({**bank.shop.environment, **settings}) as mixed_up:
+        checkout = bank.shop.restarted(client=mixed_up)
+        answer = checkout.receive(bank.webhooks.sign("msg_1", int(time.time()), body), body)
+    assert (answer.status, answer.reason) == (400, "signature_mismatch")
+    assert "another mode's key" in answer.detail
+    assert not bank.paid
 
 
 def test_an_address_of_no_known_issuer_is_answered_404(bank_of_ours: ForgingBank) -> None:
