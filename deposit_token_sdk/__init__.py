@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from deposit_token_sdk.money import Money as Money
     from deposit_token_sdk.words import Bearer as Bearer
     from deposit_token_sdk.words import Capture as Capture
+    from deposit_token_sdk.words import Proof as Proof
 
 _HOMES = {
     "checkout.flow": ("Checkout", "OrderView"),
@@ -64,7 +65,7 @@ _HOMES = {
     ),
     "lifecycle": ("RefundStage", "Status"),
     "money": ("Money",),
-    "words": ("Bearer", "Capture"),
+    "words": ("Bearer", "Capture", "Proof"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

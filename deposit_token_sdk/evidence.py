@@ -47,6 +47,8 @@ TYPS: Final = {
 }
 """The `typ` of each statement (RFC 8725, section 3.11): one can never pass for another."""
 
+_KINDS: Final = {typ: kind for kind, typ in TYPS.items()}
+
 _LAST_SECOND: Final = 253_402_300_799  # the end of the year 9999, where datetime ends too
 
 
@@ -97,13 +99,9 @@ def authenticate(statement: str, keys: KeySet, signer: Signer, *, now: float, ki
     return _confirmation(kind, claims, _kept(statement, key, kind, now))
 
 
-def authenticate_any(statement: str, keys: KeySet, signer: Signer, *, now: float) -> Confirmation:
-    """`authenticate` for a list of mixed statements: the kind is the one that the signed `typ` names."""
-    typ = jws.peek_typ(statement)
-    for kind, known in TYPS.items():
-        if typ == known:
-            return authenticate(statement, keys, signer, now=now, kind=kind)
-    raise NotGenuine("wrong_typ", f"A statement of type {typ!r} is about no movement of money.")
+def kind_of(statement: str) -> StatementKind | None:
+    """What a statement claims to be, *unverified*: only for choosing what to authenticate it as."""
+    return _KINDS.get(jws.peek_typ(statement) or "")
 
 
 def authenticate_stored(evidence: Evidence) -> Confirmation:

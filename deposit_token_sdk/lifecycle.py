@@ -129,6 +129,11 @@ def received(history: History) -> int:
     return _units(standing, Stage.SETTLED) - _units(standing, Stage.RETURNED)
 
 
+def held(history: History) -> int:
+    """Token units that the bank holds now, neither settled nor let go."""
+    return _units(_furthest(history), Stage.HELD)
+
+
 def conflicts(history: History) -> frozenset[str]:
     """Movements of which the bank has named two amounts: for a person to decide, never for us."""
     named: dict[str, set[int]] = {}
@@ -158,13 +163,13 @@ def _status(history: History, furthest: list[Observation], got: int, due: int) -
         return Status.PAID
     if Stage.HELD in stages:
         return Status.AUTHORIZED
-    if Stage.SEEN in stages or Stage.UNKNOWN in stages:
+    if Stage.SEEN in stages:
         return Status.PENDING
     if Word.CANCELLED in history.words:
         return Status.CANCELLED
     if Word.EXPIRED in history.words:
         return Status.EXPIRED
-    return Status.OPEN
+    return Status.PENDING if Stage.UNKNOWN in stages else Status.OPEN
 
 
 def _late(furthest: list[Observation], terms: Terms) -> bool:

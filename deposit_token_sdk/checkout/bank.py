@@ -7,19 +7,28 @@ sends again only what the bank does not know, under the same key while that live
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from attrs import evolve
-
 from deposit_token_sdk.checkout.door import Applied, Door
-from deposit_token_sdk.checkout.intents import installation_of, new_keys
+from deposit_token_sdk.checkout.intents import ORDER_LIFE, installation_of, renew
 from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Verb
 from deposit_token_sdk.client import Client
-from deposit_token_sdk.errors import BankRefused, InvalidInput, NotOurs, OutcomeUnknown, PriceRefused
+from deposit_token_sdk.errors import (
+    BankRefused,
+    DepositTokenError,
+    InvalidInput,
+    NotAllowed,
+    NotOurs,
+    OutcomeUnknown,
+    PriceRefused,
+)
 from deposit_token_sdk.issuers.protocol import Capability
-from deposit_token_sdk.lifecycle import RefundStage, Stage, Status
+from deposit_token_sdk.lifecycle import RefundStage, Status, held
 from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
+
+_LOG = logging.getLogger("deposit_token_sdk")
 
 
 class Desk:
@@ -66,15 +75,26 @@ class Desk:
                 )
                 with self._store.begin() as tx:
                     tx.save_quote(reference, quote)
-                attempt = evolve(attempt, quote=quote)
+                attempt = self.attempt(reference)
             return self._opened(attempt, client.create_invoice(_new_invoice(attempt, invoice_key)))
         except (BankRefused, PriceRefused, NotOurs) as refusal:
-            with self._store.begin() as tx:
-                tx.end_attempt(reference, f"refused:{refusal.reason}")
-                tx.answer_intent(Verb.START, reference, refusal.reason)
+            found = client.find_invoice(reference) if isinstance(refusal, BankRefused) else None
+            if found is not None and attempt.quote is not None:
+                return self._opened(attempt, found)
+            self._refused(reference, refusal)
             raise
 
+    def _refused(self, reference: str, refusal: BankRefused | PriceRefused | NotOurs) -> None:
+        with self._store.begin() as tx:
+            tx.end_attempt(reference, f"refused:{refusal.reason}")
+            tx.answer_intent(Verb.START, reference, refusal.reason)
+
     def _opened(self, attempt: Attempt, invoice: Invoice) -> Attempt:
+        if attempt.quote is None or invoice.quote_digest != attempt.quote.digest:
+            told = f"The bank's invoice {invoice.id} is under another quote than attempt {attempt.reference}."
+            refusal = NotOurs("other_quote", told)
+            self._refused(attempt.reference, refusal)
+            raise refusal
         with self._store.begin() as tx:
             tx.save_invoice(attempt.reference, invoice.id, invoice.pay_url, invoice.instructions)
             tx.answer_intent(Verb.START, attempt.reference, "invoiced")
@@ -82,44 +102,60 @@ class Desk:
 
     # -- the other verbs -----------------------------------------------------------------------------------
 
-    def capture(self, attempt: Attempt, intent: Intent) -> Applied:
+    def capture(self, attempt: Attempt, intent: Intent) -> Applied | None:
         """Give the merchant's signed word for the whole of what is held."""
-        held = sum(seen.units for seen in attempt.history.observations if seen.stage is Stage.HELD)
+        units = held(attempt.history)
         return self._acted(
             attempt,
             intent,
-            lambda client, invoice: client.capture(invoice, held, intent.keys[0], intent.made_at),
+            lambda client, invoice: client.capture(invoice, units, intent.keys[0], intent.made_at),
         )
 
-    def cancel(self, attempt: Attempt, intent: Intent) -> Applied:
-        """Ask the bank to end an unpaid invoice."""
-        return self._acted(attempt, intent, lambda client, invoice: client.cancel(invoice, intent.keys[0]))
+    def cancel(self, attempt: Attempt, intent: Intent) -> Applied | None:
+        """Ask the bank to end an unpaid invoice; what it holds is let go first."""
+        release_key, cancel_key = intent.keys
 
-    def _acted(self, attempt: Attempt, intent: Intent, act: Callable[[Client, str], Invoice]) -> Applied:
+        def act(client: Client, invoice: str) -> Invoice:
+            if held(attempt.history):
+                client.release(invoice, release_key)
+            return client.cancel(invoice, cancel_key)
+
+        return self._acted(attempt, intent, act)
+
+    def _acted(self, attempt: Attempt, intent: Intent, act: Callable[[Client, str], Invoice]) -> Applied | None:
         client = self.client(attempt.issuer)
         try:
-            invoice = act(client, attempt.invoice or "")
+            invoice = act(client, _invoice_of(attempt))
         except BankRefused as refusal:
             self._answer(intent, refusal.reason)
             raise
-        applied = self._apply(client, invoice)
-        self._answer(intent, invoice.word)
+        applied = self._followed_up(intent, lambda: self._apply(client, invoice))
+        if applied is not None:
+            self._answer(intent, invoice.word)
         return applied
 
-    def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent) -> Applied:
+    def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent) -> Applied | None:
         """Ask the bank to send money back; what it refuses frees the amount, and is raised."""
         client = self.client(attempt.issuer)
-        asked = NewRefund(
-            refund.reference, installation_of(refund.reference), attempt.invoice or "", refund.units, intent.keys[0]
-        )
+        invoice = _invoice_of(attempt)
+        asked = NewRefund(refund.reference, installation_of(refund.reference), invoice, refund.units, intent.keys[0])
         try:
             client.refund(asked)
         except BankRefused as refusal:
-            with self._store.begin() as tx:
-                tx.save_refund(refund.reference, RefundStage.FAILED, None)
-                tx.answer_intent(Verb.REFUND, refund.reference, refusal.reason)
-            raise
-        return self._apply(client, client.invoice(attempt.invoice or ""))
+            if client.find_refund(refund.reference) is None:
+                with self._store.begin() as tx:
+                    tx.save_refund(refund.reference, RefundStage.FAILED, None)
+                    tx.answer_intent(Verb.REFUND, refund.reference, refusal.reason)
+                raise
+        return self._followed_up(intent, lambda: self._apply(client, client.invoice(invoice)))
+
+    def _followed_up(self, intent: Intent, read: Callable[[], Applied]) -> Applied | None:
+        """What the bank has done, read and applied; None where it cannot be read now: the intent stays open then."""
+        try:
+            return read()
+        except DepositTokenError as error:
+            _LOG.warning("The bank took the %s of %s, but has not shown it yet: %s", intent.verb, intent.subject, error)
+            return None
 
     def _answer(self, intent: Intent, outcome: str) -> None:
         with self._store.begin() as tx:
@@ -128,16 +164,31 @@ class Desk:
     # -- asking --------------------------------------------------------------------------------------------
 
     def ask(self, reference: str) -> Applied | None:
-        """Repair what is open and apply what the bank says now; None if the bank knows nothing to apply."""
+        """Apply what the bank says now and repair what is open; None if the bank knows nothing to apply.
+
+        News comes first, so that an intent that cannot be finished hides none; its error is raised at the end.
+        """
         with self._store.begin() as tx:
             tx.lock_attempt(reference)
+            tx.asked(reference, self._now())
             intents = tx.open_intents(reference)
         for intent in intents:
-            self.resume(intent)
+            if intent.verb is Verb.START:
+                self.resume(intent)
         attempt = self.attempt(reference)
         client = self.client(attempt.issuer)
         invoice = client.find_invoice(reference) if attempt.invoice is None else client.invoice(attempt.invoice)
-        return None if invoice is None else self._apply(client, invoice)
+        applied = None if invoice is None else self._apply(client, invoice)
+        failures: list[DepositTokenError] = []
+        for intent in intents:
+            if intent.verb is not Verb.START:
+                try:
+                    self.resume(intent)
+                except DepositTokenError as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+        return applied
 
     def resume(self, intent: Intent) -> None:
         """Finish an intent that has no answer, as the bank's own word on it requires."""
@@ -172,8 +223,8 @@ class Desk:
         attempt = self.attempt(attempt.reference)
         standing = attempt.standing
         status = None if standing is None else standing.status
-        due = Status.AUTHORIZED if intent.verb is Verb.CAPTURE else Status.OPEN
-        if status is not due:
+        due = (Status.AUTHORIZED,) if intent.verb is Verb.CAPTURE else (Status.OPEN, Status.AUTHORIZED)
+        if status not in due:
             self._answer(intent, invoice.word)
         else:
             act = self.capture if intent.verb is Verb.CAPTURE else self.cancel
@@ -203,7 +254,8 @@ class Desk:
         Where the bank keeps a failure under a key, it is asked once more and then sent under a new one; that the
         reference is unique at the bank guards against a first try that was merely slow.
         """
-        living = self._now() - intent.made_at < timedelta(seconds=client.issuer.key_lifetime)
+        life = ORDER_LIFE if intent.verb is Verb.CAPTURE else timedelta(seconds=client.issuer.key_lifetime)
+        living = self._now() - intent.made_at < life
         try:
             send(intent if living else self._renewed(intent))
         except OutcomeUnknown:
@@ -212,10 +264,9 @@ class Desk:
             send(self._renewed(intent))
 
     def _renewed(self, intent: Intent) -> Intent:
-        renewed = evolve(intent, keys=new_keys(len(intent.keys)), made_at=self._now())
         with self._store.begin() as tx:
-            tx.renew_intent(renewed)
-        return renewed
+            tx.lock_attempt(intent.attempt)
+            return renew(tx, intent, self._now())
 
     def _apply(self, client: Client, invoice: Invoice) -> Applied:
         report = client.report_invoice(invoice)
@@ -231,6 +282,12 @@ class Desk:
     def can(self, issuer: str, capability: Capability) -> bool:
         """Whether this issuer offers the capability."""
         return capability in self.client(issuer).issuer.capabilities
+
+
+def _invoice_of(attempt: Attempt) -> str:
+    if attempt.invoice is None:
+        raise NotAllowed("no_invoice", f"Attempt {attempt.reference} has no invoice at the bank yet: reconcile first.")
+    return attempt.invoice
 
 
 def _new_invoice(attempt: Attempt, key: str) -> NewInvoice:

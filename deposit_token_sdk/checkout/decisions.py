@@ -6,17 +6,18 @@ other money is for a person: it is put up for review, never dropped and never fu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import evolve, frozen
 
 from deposit_token_sdk.checkout.store import Attempt, RefundRecord
 from deposit_token_sdk.errors import NotAllowed, OrderChanged
-from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status
+from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status, held
 from deposit_token_sdk.models import Refund
 
 UNFINISHED = (RefundStage.REQUESTED, RefundStage.UNKNOWN, RefundStage.PENDING)
 """Stages of a refund about which the bank is still to be asked."""
 
-PAID = "paid"
 EXPIRED = "expired"
 _REVIVABLE = (None, EXPIRED)
 
@@ -44,32 +45,44 @@ class Plan:
     ended: str | None = None
 
 
-def after_report(attempt: Attempt, history: History, fulfilled_by: str | None, *, superseded: bool) -> Plan:
+def after_report(
+    attempt: Attempt, history: History, fulfilled_by: str | None, *, superseded: bool, refunded: int = 0
+) -> Plan:
     """What follows when `history` is all that is now known of the attempt, which is as it was before.
 
-    `fulfilled_by` is the reference that paid the order, `superseded` whether the order has a newer attempt.
+    `fulfilled_by` is the reference that paid the order, `superseded` whether the order has a newer attempt, and
+    `refunded` the token units of the attempt's refunds that count: money sent back pays for nothing.
     """
     before, after = attempt.standing, evolve(attempt, history=history).standing
     if before is None or after is None:
         return Plan(
             doubts=(Doubt("no_quote", attempt.reference, "The bank shows news of an attempt without a quote."),)
         )
-    fresh = tuple(sorted(_settled(history, after) - _settled(attempt.history, before)))
+    fresh = _fresh(Stage.SETTLED, attempt.history, before, history, after)
+    returned = _fresh(Stage.RETURNED, attempt.history, before, history, after)
     conflicts = tuple(
         Doubt("conflict", movement, "The bank has named two amounts for this movement; it is not counted.")
         for movement in sorted(after.conflicts - before.conflicts)
     )
-    plan = _money(attempt, after, fresh, fulfilled_by, superseded=superseded) if fresh else Plan()
+    plan = Plan()
+    if fresh:
+        plan = _money(attempt, after, fresh, fulfilled_by, superseded=superseded, refunded=refunded)
     return evolve(
         plan,
-        hooks=plan.hooks + _turns(before, after),
+        hooks=plan.hooks + (("returned",) if returned else ()) + _turns(before, after),
         doubts=conflicts + plan.doubts + _left_over(before, after),
         ended=_end(after),
     )
 
 
 def _money(
-    attempt: Attempt, after: Standing, fresh: tuple[str, ...], fulfilled_by: str | None, *, superseded: bool
+    attempt: Attempt,
+    after: Standing,
+    fresh: tuple[str, ...],
+    fulfilled_by: str | None,
+    *,
+    superseded: bool,
+    refunded: int,
 ) -> Plan:
     if fulfilled_by is not None:
         reason = "second_payment"
@@ -79,6 +92,9 @@ def _money(
         return Plan(doubts=_each(fresh, "old_attempt", f"The attempt had ended ({attempt.ended or 'superseded'})."))
     if after.status is not Status.PAID:
         return Plan(hooks=("underpaid",) if after.underpaid else ())
+    if after.received - refunded < after.due:
+        sent_back = f"{after.received} units came for the {after.due} due, but {refunded} of them were sent back."
+        return Plan(doubts=_each(fresh, "refunded_before_paid", sent_back))
     surplus = f"{after.overpaid} units came beyond the {after.due} that were due."
     over = ("overpaid",) if after.overpaid else ()
     doubts = (Doubt("overpaid", fresh[-1], surplus),) if after.overpaid else ()
@@ -98,7 +114,6 @@ def _turns(before: Standing, after: Standing) -> tuple[str, ...]:
         Status.AUTHORIZED: "authorized",
         Status.EXPIRED: "expired",
         Status.CANCELLED: "cancelled",
-        Status.RETURNED: "returned",
     }
     return (turns[after.status],) if after.status in turns else ()
 
@@ -108,18 +123,23 @@ def _left_over(before: Standing, after: Standing) -> tuple[Doubt, ...]:
     if not over or not after.received or (before.status is after.status and before.received == after.received):
         return ()
     detail = f"The invoice ended as {after.status} with {after.received} of {after.due} units received."
-    return (Doubt("partly_paid", after.status, detail),)
+    return (Doubt("partly_paid", f"{after.status}:{after.received}", detail),)
 
 
 def _end(after: Standing) -> str | None:
     return after.status.value if after.status in (Status.PAID, Status.EXPIRED, Status.CANCELLED) else None
 
 
-def _settled(history: History, standing: Standing) -> set[str]:
+def _fresh(stage: Stage, known: History, before: Standing, shown: History, after: Standing) -> tuple[str, ...]:
+    """The movements that the new history shows at this stage and the old one did not; none that are in conflict."""
+    return tuple(sorted(_at(stage, shown, after) - _at(stage, known, before)))
+
+
+def _at(stage: Stage, history: History, standing: Standing) -> set[str]:
     return {
         seen.movement
         for seen in history.observations
-        if seen.stage is Stage.SETTLED and seen.movement not in standing.conflicts
+        if seen.stage is stage and seen.movement not in standing.conflicts
     }
 
 
@@ -137,6 +157,9 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
     if told.units != known.units:
         detail = f"The bank refunds {told.units} units where {known.units} were asked for."
         return RefundNews(known.stage, None, Doubt("refund_differs", known.reference, detail))
+    if known.stage is RefundStage.FAILED and known.bank_id is None and told.stage.counts:
+        detail = f"The bank had refused this refund of {known.units} units and now says that it is {told.word}."
+        return RefundNews(told.stage, None, Doubt("refund_revived", known.reference, detail))
     stage = max(known.stage, told.stage)
     if stage is known.stage or stage < RefundStage.DONE or not known.stage.counts:
         return RefundNews(stage, None, None)
@@ -146,10 +169,10 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
     return RefundNews(stage, "refund_failed", Doubt("refund_failed", known.reference, detail))
 
 
-def may_replace(live: Attempt) -> None:
-    """Raise OrderChanged if money for the live attempt is on its way or has come, so that it cannot be replaced."""
+def may_replace(live: Attempt, refunded: int) -> None:
+    """Raise OrderChanged if money for the live attempt is on its way or has come and was not sent back."""
     standing = live.standing
-    if standing is not None and (standing.money_on_its_way or standing.received):
+    if standing is not None and (standing.money_on_its_way or standing.received > refunded):
         raise OrderChanged(
             "order_changed",
             f"Order {live.order_id!r} changed, but money for what was ordered before is {standing.status} "
@@ -157,27 +180,49 @@ def may_replace(live: Attempt) -> None:
         )
 
 
+def may_cancel(live: Attempt, refunded: int) -> None:
+    """Raise OrderChanged if money has come and was not sent back, or is on its way and not merely held."""
+    standing = live.standing
+    if standing is None or standing.status is not Status.AUTHORIZED or standing.received > refunded:
+        may_replace(live, refunded)
+
+
 def same_order(live: Attempt, asked: Attempt) -> bool:
     """Whether the live attempt is for just what is asked for now."""
-    return (live.price, live.token, live.content, live.capture) == (
-        asked.price,
-        asked.token,
-        asked.content,
-        asked.capture,
-    )
+    names = ("price", "token", "content", "capture", "buyer_country")
+    return all(getattr(live, name) == getattr(asked, name) for name in names)
+
+
+def may_start(attempts: tuple[Attempt, ...], refunded: Callable[[Attempt], int]) -> None:
+    """Raise NotAllowed (``payment_in_review``) if an attempt of this unpaid order was paid and waits for a person.
+
+    Asking the buyer to pay again would take the money twice.
+    """
+    for attempt in attempts:
+        standing = attempt.standing
+        if standing is None or standing.status is not Status.PAID:
+            continue
+        if standing.received - refunded(attempt) >= standing.due:
+            raise NotAllowed(
+                "payment_in_review",
+                f"Order {attempt.order_id!r} was paid by attempt {attempt.reference}, and that payment waits for a "
+                f"decision: accept it or refund it before the buyer is asked to pay again.",
+            )
 
 
 def may_capture(attempt: Attempt) -> Standing:
-    """The attempt's standing, if a payment is held; else NotAllowed (``not_authorized``)."""
-    return require_status(attempt, Status.AUTHORIZED, "captured")
-
-
-def require_status(attempt: Attempt, wanted: Status, verb: str) -> Standing:
-    """The attempt's standing, if its status is the wanted one; else NotAllowed (``not_<status>``)."""
+    """The attempt's standing, if what is held covers what is due; else NotAllowed (``not_authorized``,
+    ``held_too_little``)."""
     standing = attempt.standing
-    if standing is None or standing.status is not wanted:
+    if standing is None or standing.status is not Status.AUTHORIZED:
         status = "without a quote" if standing is None else standing.status
         raise NotAllowed(
-            f"not_{wanted}", f"An attempt can be {verb} when it is {wanted}; {attempt.reference} is {status}."
+            "not_authorized", f"A payment is captured while it is held; attempt {attempt.reference} is {status}."
+        )
+    holding = held(attempt.history)
+    if holding + standing.received < standing.due:
+        raise NotAllowed(
+            "held_too_little",
+            f"{holding} units are held of the {standing.due} due: wait for the rest, or cancel.",
         )
     return standing

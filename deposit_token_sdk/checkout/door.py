@@ -7,6 +7,7 @@ transaction, so that a paid order that cannot be fulfilled is seen.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -17,13 +18,18 @@ from deposit_token_sdk import evidence, lifecycle
 from deposit_token_sdk.checkout import decisions
 from deposit_token_sdk.checkout.decisions import Doubt, Plan
 from deposit_token_sdk.checkout.hooks import HookFailed, Hooks, Late, News, Paid
-from deposit_token_sdk.checkout.intents import installation_of, refundable, reserve_refund
+from deposit_token_sdk.checkout.intents import installation_of, refundable, reserve_refund, sent_back
 from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Store, Tx, Verb
-from deposit_token_sdk.errors import NotOurs
+from deposit_token_sdk.errors import NotAllowed, NotOurs
 from deposit_token_sdk.evidence import Accepted, Expected
 from deposit_token_sdk.issuers.protocol import Issuer
 from deposit_token_sdk.lifecycle import History
 from deposit_token_sdk.models import Proof, Refund, Report, StatementKind
+
+_LOG = logging.getLogger("deposit_token_sdk")
+
+_SOMEBODY_ELSES = frozenset({"other_issuer", "other_merchant", "other_installation", "other_mode"})
+"""What a message can be without anybody having to look at it; any other refusal may be about money of ours."""
 
 
 class Outcome(StrEnum):
@@ -37,6 +43,10 @@ class Outcome(StrEnum):
     PARKED = "parked"
     UNREADABLE = "unreadable"
     HOOK_FAILED = "hook_failed"
+
+
+UNFINISHED = frozenset({Outcome.HOOK_FAILED, Outcome.NOT_OURS, Outcome.PARKED, Outcome.CONTENT_CHANGED})
+"""Outcomes of a poll that somebody must look at."""
 
 
 @frozen
@@ -64,7 +74,7 @@ class Door:
                     return self._again(tx, message, known)
                 tx.record(message.issuer, message.key, f"{outcome}:{reason}")
                 if outcome is Outcome.UNREADABLE:
-                    self._park(tx, message, outcome, reason)
+                    self._park(tx, message, outcome, reason, "")
         except HookFailed as failure:
             return self._record_failure(message, failure)
         return Applied(outcome, reason)
@@ -78,19 +88,27 @@ class Door:
                     return self._again(tx, message, known)
                 applied = self._applied(tx, report, issuer, message, allowed)
                 tx.record(message.issuer, message.key, f"{applied.outcome}:{applied.reason}")
+                if report.event_id is None and applied.outcome is not Outcome.APPLIED:
+                    tx.unclaim(message.issuer, message.key)
         except HookFailed as failure:
             return self._record_failure(message, failure)
+        except NotAllowed as ended:
+            if ended.reason != "hook_ended_transaction":
+                raise
+            return self._record_failure(message, ended)
         return applied
 
     def _applied(self, tx: Tx, report: Report, issuer: Issuer, message: Inbox, allowed: frozenset[Proof]) -> Applied:
         attempts = tx.lock_attempt(report.reference)
         attempt = next((one for one in attempts if one.reference == report.reference), None)
         if attempt is None:
-            self._park(tx, message, Outcome.PARKED, "unknown_reference")
+            self._park(tx, message, Outcome.PARKED, "unknown_reference", "")
             return Applied(Outcome.PARKED, "unknown_reference")
         try:
             accepted = evidence.accept(report, _expected(attempt, issuer, allowed))
         except NotOurs as refusal:
+            if refusal.reason not in _SOMEBODY_ELSES:
+                self._park(tx, message, Outcome.NOT_OURS, refusal.reason, attempt.order_id)
             return Applied(Outcome.NOT_OURS, refusal.reason)
         one = _Application(tx, self._hooks, report, attempts, attempt, message.received_at)
         return one.run(accepted)
@@ -98,21 +116,24 @@ class Door:
     def _again(self, tx: Tx, message: Inbox, known: str) -> Applied:
         if known == message.digest:
             return Applied(Outcome.REPEATED, "repeated")
-        self._park(tx, message, Outcome.CONTENT_CHANGED, "event_id_reused")
+        self._park(tx, message, Outcome.CONTENT_CHANGED, "event_id_reused", "")
         return Applied(Outcome.CONTENT_CHANGED, "event_id_reused")
 
-    def _park(self, tx: Tx, message: Inbox, outcome: Outcome, reason: str) -> None:
+    def _park(self, tx: Tx, message: Inbox, outcome: Outcome, reason: str, order_id: str) -> None:
         detail = f"A genuine message of {message.issuer} was not applied ({outcome}): {reason}."
-        review = Review("", message.reference, reason, message.key, detail, message.received_at)
+        review = Review(order_id, message.reference, reason, message.key, detail, message.received_at)
         if tx.open_review(review):
-            self._hooks.call("review", News("", message.reference, None, None, detail), tx.session)
+            _LOG.error("%s Its reference is %r.", detail, message.reference)
+            self._hooks.call("review", News(order_id, message.reference, None, None, detail), tx)
 
-    def _record_failure(self, message: Inbox, failure: HookFailed) -> Applied:
+    def _record_failure(self, message: Inbox, failure: HookFailed | NotAllowed) -> Applied:
+        detail = f"{failure} while applying the bank's news; the next delivery tries again."
+        _LOG.error("Order news of %r was rolled back: %s", message.reference, detail, exc_info=failure)
         with self.store.begin() as tx:
             attempts = tx.lock_attempt(message.reference)
             order_id = attempts[0].order_id if attempts else ""
-            detail = f"{failure} while applying the bank's news; the next delivery tries again."
-            tx.open_review(Review(order_id, message.reference, "hook_failed", "", detail, message.received_at))
+            review = Review(order_id, message.reference, "hook_failed", message.key, detail, message.received_at)
+            tx.open_review(review)
         return Applied(Outcome.HOOK_FAILED, str(failure))
 
 
@@ -145,6 +166,8 @@ class _Application:
 
     def run(self, accepted: Accepted) -> Applied:
         tx, attempt = self._tx, self._attempt
+        if attempt.invoice is None:
+            tx.save_invoice(attempt.reference, self._report.invoice, None, None)
         shown, doubts = self._claimed(accepted.history)
         tx.add_observations(attempt.reference, shown)
         for confirmation in self._report.confirmations:
@@ -155,6 +178,7 @@ class _Application:
             history,
             tx.fulfilled_by(attempt.order_id),
             superseded=attempt.reference != self._attempts[-1].reference,
+            refunded=sent_back(self._refunds()),
         )
         self._attempt = evolve(attempt, history=history, ended=attempt.ended or plan.ended)
         if plan.ended is not None:
@@ -197,12 +221,13 @@ class _Application:
         """All rows are written by now but those that a hook's answer decides."""
         fulfil, send_back = plan.fulfil, None
         if plan.late:
-            late = self._call("late", "The money came after the quote had expired.") or Late.HOLD
+            late = self._hooks.ask_late(self._news("The money came after the quote had expired."), self._tx)
             fulfil = late is Late.ACCEPT
             send_back = self._late_refund() if late is Late.REFUND else None
-            doubts += (Doubt("late", late, "Paid after the quote had expired."),) if late is Late.HOLD else ()
+            if not fulfil and send_back is None:
+                doubts += (Doubt("late", late, "Paid after the quote had expired."),)
         if fulfil and self._tx.fulfil(self._attempt.order_id, self._attempt.reference, self._at):
-            self._hooks.call("paid", self._paid(), self._tx.session)
+            self._hooks.call("paid", self._paid(), self._tx)
         for name in plan.hooks:
             self._call(name, name)
         for hook, doubt, reference in turns:
@@ -217,9 +242,13 @@ class _Application:
         return Applied(Outcome.APPLIED, "applied", send_back)
 
     def _late_refund(self) -> Intent | None:
+        """The refund of all that can be sent back, reserved; None where it cannot be, which is for a person then."""
         attempt = self._attempt
         left = refundable(attempt, self._refunds())
-        return reserve_refund(self._tx, attempt, left, f"late:{attempt.reference}", self._at)[1] if left else None
+        try:
+            return reserve_refund(self._tx, attempt, left, f"late:{attempt.reference}", self._at)[1]
+        except NotAllowed:
+            return None
 
     def _review(self, doubt: Doubt) -> None:
         attempt = self._attempt
@@ -233,6 +262,8 @@ class _Application:
         return Paid(self._attempt.order_id, self._attempt.reference, self._attempt, received, settled)
 
     def _call(self, name: str, detail: str) -> Any:
+        return self._hooks.call(name, self._news(detail), self._tx)
+
+    def _news(self, detail: str) -> News:
         attempt = self._attempt
-        news = News(attempt.order_id, attempt.reference, attempt, attempt.standing, detail)
-        return self._hooks.call(name, news, self._tx.session)
+        return News(attempt.order_id, attempt.reference, attempt, attempt.standing, detail)

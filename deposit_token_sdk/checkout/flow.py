@@ -7,6 +7,7 @@ until the bank has been asked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -29,17 +30,19 @@ from deposit_token_sdk.money import Money
 from deposit_token_sdk.words import Bearer, Capture, Proof
 
 if TYPE_CHECKING:
-    from deposit_token_sdk.checkout.door import Applied
+    from deposit_token_sdk.checkout.door import Applied, Outcome
     from deposit_token_sdk.checkout.receiving import Answer
     from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Store, Verb
+
+_LOG = logging.getLogger("deposit_token_sdk")
 
 
 @frozen
 class OrderView:
     """How an order stands, from the shop's own tables. `refundable` is in token units.
 
-    `attempt` is the one that paid, else the live one, else the latest. `unknown` says that a call to the bank has
-    no answer yet: never tell the buyer "failed" then.
+    `attempt` is the one that paid, else the live one, else the latest. `unknown` says that a call to the bank (a start,
+    a capture, a cancellation, a refund) has no answer yet: never tell the buyer "failed" then.
     """
 
     order_id: str
@@ -52,7 +55,10 @@ class OrderView:
 
 @frozen
 class Reconciled:
-    """A sweep's result: how many attempts were asked about, how many had news, and what failed, with its reason."""
+    """A sweep's result: how many attempts were asked about, how many had news, and what failed, with its reason.
+
+    Failed is what raised, and news that could not be applied: a hook that raised, or what is not for this shop.
+    """
 
     asked: int
     applied: int
@@ -103,15 +109,20 @@ class Checkout(Hooks):
         """The order's live attempt to be paid, opened if need be: send the buyer to its `pay_url`.
 
         `content` is a digest of what was ordered, `buyer_country` an ISO 3166 code, `return_url` where the bank sends
-        the buyer back. The same price, token and content return the live attempt; anything else ends it first.
-        Raises OrderChanged, NotAllowed (``order_paid``), PriceRefused, BankRefused, BankUnavailable,
-        OutcomeUnknown, Unsupported, InvalidInput, InvalidType. Commit the order before you call.
+        the buyer back. The same price, token, content and country return the live attempt; anything else ends it
+        first. Commit the order before you call. Raises OrderChanged, NotAllowed (``order_paid``,
+        ``payment_in_review``, ``start_in_progress``), PriceRefused, BankRefused, BankUnavailable, OutcomeUnknown,
+        NotGenuine, NotOurs, Unreadable, Unsupported, InvalidInput and InvalidType.
         """
-        _require_texts(order_id=order_id, token=token, buyer_country=buyer_country, return_url=return_url)
+        _require_texts(
+            order_id=order_id, token=token, buyer_country=buyer_country, content=content, return_url=return_url
+        )
         if not isinstance(price, Money):
             raise InvalidType("amount_type", "The price is Money, as in Money('128.50', 'EUR').")
         if price.amount <= 0:
             raise InvalidInput("price_not_positive", f"A price of {price} cannot be paid.")
+        if not isinstance(capture, Capture):
+            raise InvalidInput("capture_unknown", f"{capture!r} is no Capture: it is AUTOMATIC or MANUAL.")
         client = self._client_for(token)
         if capture is Capture.MANUAL:
             require(client.issuer, Capability.MANUAL_CAPTURE)
@@ -140,15 +151,20 @@ class Checkout(Hooks):
             paid_by = tx.fulfilled_by(asked.order_id)
             if paid_by is not None:
                 raise NotAllowed("order_paid", f"Order {asked.order_id!r} is already paid, by attempt {paid_by}.")
+            rooms.decisions.may_start(attempts, lambda attempt: rooms.intents.sent_back(tx.refunds(attempt.reference)))
             if added:
                 tx.add_intent(intent)
                 return None
-            return next(attempt for attempt in attempts if attempt.ended is None)
+        live = next((attempt for attempt in attempts if attempt.ended is None), None)
+        if live is None:
+            raise _in_progress(asked)
+        return live
 
     def _continue(self, live: Attempt, asked: Attempt, intent: Intent) -> Attempt:
         """The live attempt if it is for the same order and not ended by the bank's word, else a new one."""
         if rooms.decisions.same_order(live, asked):
-            if live.invoice is None or (live.quote is not None and live.quote.expires_at <= self._now()):
+            run_out = live.quote is not None and live.quote.expires_at <= self._now()
+            if run_out or live.invoice is None or self._is_unsettled(live):
                 self._quietly(live.reference)
                 live = self._desk.attempt(live.reference)
             if live.ended is None and live.invoice is not None:
@@ -157,21 +173,34 @@ class Checkout(Hooks):
             self._replace(live)
         if self._reserve(asked, intent) is None:
             return self._desk.open(asked.reference, intent)
-        raise NotAllowed(
-            "start_in_progress", f"Another start of order {asked.order_id!r} is under way: try again in a moment."
-        )
+        raise _in_progress(asked)
+
+    def _is_unsettled(self, live: Attempt) -> bool:
+        """Whether a start or a cancellation was begun and has no answer: the buyer must not be sent to pay then."""
+        verbs = (rooms.store.Verb.START, rooms.store.Verb.CANCEL)
+        intents = self.store.open_intents(live.order_id)
+        return any(one.verb in verbs and one.attempt == live.reference for one in intents)
 
     def _replace(self, live: Attempt) -> None:
         """End the live attempt: at the bank where it can be, here in any case. Raises OrderChanged."""
-        rooms.decisions.may_replace(live)
+        rooms.decisions.may_replace(live, self._sent_back(live))
         self._quietly(live.reference)
         live = self._desk.attempt(live.reference)
-        rooms.decisions.may_replace(live)
+        rooms.decisions.may_replace(live, self._sent_back(live))
         if live.ended is None and live.invoice is not None and self._desk.can(live.issuer, Capability.CANCEL):
-            self._cancelled(live)
+            try:
+                self._cancelled(live)
+            except BankRefused as refusal:
+                _LOG.warning("%s is superseded here, since the bank does not cancel it: %s", live.reference, refusal)
         with self.store.begin() as tx:
-            tx.lock_attempt(live.reference)
+            locked = tx.lock_attempt(live.reference)
+            live = next(one for one in locked if one.reference == live.reference)
+            rooms.decisions.may_replace(live, rooms.intents.sent_back(tx.refunds(live.reference)))
             tx.end_attempt(live.reference, "superseded")
+
+    def _sent_back(self, attempt: Attempt) -> int:
+        refunds = self.store.refunds_of(attempt.order_id)
+        return rooms.intents.sent_back(one for one in refunds if one.attempt == attempt.reference)
 
     def _quietly(self, reference: str) -> None:
         """Ask the bank; what it refuses has ended the attempt, and the caller looks at that."""
@@ -182,10 +211,10 @@ class Checkout(Hooks):
                 raise
 
     def cancel(self, order_id: str) -> OrderView:
-        """End the order's live attempt at the bank.
+        """End the order's live attempt at the bank; a payment that is held goes back to the buyer.
 
-        Raises NotAllowed (``nothing_to_cancel``), OrderChanged where money is on its way, Unsupported, BankRefused,
-        BankUnavailable, OutcomeUnknown.
+        Raises NotAllowed (``nothing_to_cancel``), OrderChanged where money is on its way or has come, Unsupported,
+        BankRefused, BankUnavailable, OutcomeUnknown.
         """
         live = next((one for one in self.store.attempts(order_id) if one.ended is None), None)
         if live is None:
@@ -194,7 +223,7 @@ class Checkout(Hooks):
         if live.invoice is None:
             self._quietly(live.reference)
             live = self._desk.attempt(live.reference)
-        rooms.decisions.may_replace(live)
+        rooms.decisions.may_cancel(live, self._sent_back(live))
         if live.ended is None:
             self._cancelled(live)
         return self.view(order_id)
@@ -205,13 +234,13 @@ class Checkout(Hooks):
             self._desk.cancel(live, intent)
         except BankRefused:
             self._desk.ask(live.reference)
-            rooms.decisions.may_replace(self._desk.attempt(live.reference))
+            rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
             raise
 
     def capture(self, order_id: str) -> OrderView:
         """Give the merchant's signed word that the held payment may settle, whole.
 
-        Raises NotAllowed (``not_authorized``), BankRefused, BankUnavailable, OutcomeUnknown.
+        Raises NotAllowed (``not_authorized``, ``held_too_little``), BankRefused, BankUnavailable, OutcomeUnknown.
         """
         with self.store.begin() as tx:
             attempts = tx.lock_order(order_id)
@@ -277,23 +306,22 @@ class Checkout(Hooks):
     def refresh(self, order_id: str) -> OrderView:
         """Ask the bank about what is unfinished in this order, apply its answer, and return how the order stands.
 
-        Raises BankUnavailable, NotGenuine, NotOurs and Unreadable: nothing is applied then.
+        Raises BankUnavailable, OutcomeUnknown, NotGenuine, NotOurs and Unreadable: what was known before stands.
         """
         for attempt in self._unfinished(order_id):
             try:
                 self._send_back(self._desk.ask(attempt.reference))
-            except BankRefused:
-                continue
+            except BankRefused as refusal:
+                _LOG.warning("Asking about %s: %s", attempt.reference, refusal)
         return self.view(order_id)
 
     def _unfinished(self, order_id: str) -> list[Attempt]:
         attempts = self.store.attempts(order_id)
-        refunding = {one.attempt for one in self.store.refunds_of(order_id) if one.stage in rooms.decisions.UNFINISHED}
+        waiting = {one.attempt for one in self.store.refunds_of(order_id) if one.stage in rooms.decisions.UNFINISHED}
+        waiting |= {one.attempt for one in self.store.open_intents(order_id)}
         unpaid = self.store.fulfilled_by(order_id) is None
         return [
-            one
-            for one in attempts
-            if one.ended is None or one.reference in refunding or (unpaid and one is attempts[-1])
+            one for one in attempts if one.ended is None or one.reference in waiting or (unpaid and one is attempts[-1])
         ]
 
     def view(self, order_id: str) -> OrderView:
@@ -311,26 +339,45 @@ class Checkout(Hooks):
             paid=paid_by is not None,
             refunds=refunds,
             refundable=rooms.intents.refundable(attempt, refunds),
-            unknown=attempt is not None and attempt.ended is None and attempt.invoice is None,
+            unknown=bool(self.store.open_intents(order_id)),
         )
 
-    def reconcile(self, older_than: timedelta = timedelta(0), limit: int = 500) -> Reconciled:
+    def reconcile(
+        self,
+        older_than: timedelta = timedelta(0),
+        limit: int = 500,
+        ended_within: timedelta = timedelta(days=3),
+    ) -> Reconciled:
         """Find what a lost webhook, a lost answer or a kill left undone, ask the bank, and apply its answer.
 
-        Asks about live attempts, intents without an answer and unfinished refunds that are at least `older_than` old.
+        Asks about at most `limit` attempts, the least recently asked first: live ones, those with an intent without
+        an answer or an unfinished refund, all at least `older_than` old; and ended ones made within `ended_within`,
+        since a bank can take money back, or receive it late. What fails for one attempt does not stop the others.
         """
+        now = self._now()
         failed: list[tuple[str, str]] = []
         asked = applied = 0
-        for reference in self.store.due(self._now() - older_than, limit):
+        for reference in self.store.due(now - older_than, limit, now - ended_within):
             asked += 1
-            try:
-                answer = self._desk.ask(reference)
-                self._send_back(answer)
-            except DepositTokenError as error:
-                failed.append((reference, error.reason))
-            else:
-                applied += answer is not None and answer.outcome is rooms.door.Outcome.APPLIED
+            outcome, reason = self._swept(reference)
+            if outcome is None or outcome in rooms.door.UNFINISHED:
+                failed.append((reference, reason))
+            applied += outcome is rooms.door.Outcome.APPLIED
         return Reconciled(asked, applied, tuple(failed))
+
+    def _swept(self, reference: str) -> tuple[Outcome | None, str]:
+        """What became of asking about one attempt: None and the reason where it failed."""
+        try:
+            applied = self._desk.ask(reference)
+            self._send_back(applied)
+        except DepositTokenError as error:
+            return None, error.reason
+        except Exception as error:  # noqa: BLE001  # of the database, say: no trouble of the other attempts
+            _LOG.exception("Reconciling %s failed.", reference)
+            return None, type(error).__name__
+        if applied is None:
+            return rooms.door.Outcome.NOTHING_TO_APPLY, ""
+        return applied.outcome, applied.reason
 
     # -- below the verbs -----------------------------------------------------------------------------------
 
@@ -344,11 +391,24 @@ class Checkout(Hooks):
         if len(self._clients) == 1:
             return next(iter(self._clients.values()))
         if token not in self._issuer_of:
-            for name, client in self._clients.items():
-                self._issuer_of.update({one.code: name for one in client.tokens()})
+            self._ask_for_tokens()
         if token not in self._issuer_of:
             raise InvalidInput("unknown_token", f"None of {', '.join(self._clients)} takes {token!r}.")
         return self._clients[self._issuer_of[token]]
+
+    def _ask_for_tokens(self) -> None:
+        """Which bank takes which token; one that does not answer leaves the others' known."""
+        for name, client in self._clients.items():
+            try:
+                self._issuer_of.update({one.code: name for one in client.tokens()})
+            except DepositTokenError as error:
+                _LOG.warning("%s does not name its tokens: %s", name, error)
+
+
+def _in_progress(asked: Attempt) -> NotAllowed:
+    return NotAllowed(
+        "start_in_progress", f"Another start of order {asked.order_id!r} is under way: try again in a moment."
+    )
 
 
 def _require_texts(**texts: object) -> None:

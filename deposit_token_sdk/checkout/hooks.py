@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from deposit_token_sdk.checkout.store import Attempt
+    from deposit_token_sdk.checkout.store import Attempt, Tx
     from deposit_token_sdk.lifecycle import Standing
     from deposit_token_sdk.models import Confirmation
 
@@ -118,15 +118,28 @@ class Hooks:
         """Something was put up for a person; `detail` says why."""
         return self._register("review", hook)
 
-    def call(self, name: str, news: Paid | News, session: Any) -> Any:
-        """Call the hook of this name, if there is one. Raises HookFailed from whatever it raised."""
+    def call(self, name: str, news: Paid | News, tx: Tx) -> Any:
+        """Call the hook of this name, if there is one, and have written what it left to be written.
+
+        Raises HookFailed from whatever either raised.
+        """
         hook = self._hooks.get(name)
         if hook is None:
             return None
         try:
-            return hook(news, session)
+            answer = hook(news, tx.session)
+            tx.flush()
         except Exception as error:
             raise HookFailed(f"on_{name} raised {type(error).__name__}") from error
+        return answer
+
+    def ask_late(self, news: News, tx: Tx) -> Late:
+        """What `on_late` decides; HOLD without one. Raises HookFailed, for an answer that is no `Late` too."""
+        answer = self.call("late", news, tx)
+        try:
+            return Late.HOLD if answer is None else Late(answer)
+        except ValueError as error:
+            raise HookFailed(f"on_late answered {answer!r}, not one of {', '.join(Late)}") from error
 
     def _register(self, name: str, hook: C) -> C:
         self._hooks[name] = hook

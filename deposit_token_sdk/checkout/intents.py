@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import secrets
 import string
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from uuid import uuid4
+
+from attrs import evolve
 
 from deposit_token_sdk import price as pricing
 from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Tx, Verb
@@ -16,6 +19,10 @@ from deposit_token_sdk.lifecycle import RefundStage, Status
 from deposit_token_sdk.money import Money
 
 INSTALLATION_LENGTH = 8
+ORDER_LIFE = timedelta(seconds=240)
+"""How long the merchant's signed word on a capture is taken for fresh; a bank compares its time with its own."""
+_CALLS = {Verb.START: 2, Verb.CAPTURE: 1, Verb.CANCEL: 2, Verb.REFUND: 1}
+"""How many calls a verb may make, each under a key of its own: quote and invoice, release and cancel."""
 _LETTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
@@ -35,19 +42,32 @@ def installation_of(reference: str) -> str:
 
 
 def to_start(reference: str, now: datetime) -> Intent:
-    """The intent to have an attempt quoted and invoiced: two calls, two keys."""
-    return Intent(Verb.START, reference, reference, new_keys(2), now)
+    """The intent to have an attempt quoted and invoiced."""
+    return Intent(Verb.START, reference, reference, new_keys(_CALLS[Verb.START]), now)
 
 
 def intend(tx: Tx, verb: Verb, subject: str, attempt: str, now: datetime) -> Intent:
-    """A new intent; or the open one, with its keys; or a new one in the place of one that was answered."""
-    intent = Intent(verb, subject, attempt, new_keys(1), now)
+    """A new intent; or the open one, with its keys while they serve; else a new one in its place."""
+    intent = Intent(verb, subject, attempt, new_keys(_CALLS[verb]), now)
     if not tx.add_intent(intent):
         for standing in tx.open_intents(attempt):
-            if (standing.verb, standing.subject) == (verb, subject):
+            if (standing.verb, standing.subject) == (verb, subject) and now - standing.made_at < ORDER_LIFE:
                 return standing
         tx.renew_intent(intent)
     return intent
+
+
+def renew(tx: Tx, intent: Intent, now: datetime) -> Intent:
+    """The intent under new keys; if another writer has renewed it meanwhile, as that one left it.
+
+    The attempt must be locked.
+    """
+    for standing in tx.open_intents(intent.attempt):
+        if (standing.verb, standing.subject) == (intent.verb, intent.subject) and standing.keys != intent.keys:
+            return standing
+    renewed = evolve(intent, keys=new_keys(len(intent.keys)), made_at=now)
+    tx.renew_intent(renewed)
+    return renewed
 
 
 def reserve_refund(
@@ -61,12 +81,16 @@ def reserve_refund(
     known = tx.refunds(attempt.reference)
     for refund in known:
         if refund.request == request:
+            if amount != (refund.units if refund.price is None else refund.price):
+                raise InvalidInput(
+                    "request_reused", f"The one-time reference {request!r} was used for another amount: make a new one."
+                )
             return refund, None
     standing, quote = attempt.standing, attempt.quote
     if standing is None or quote is None:
         raise NotAllowed("nothing_to_refund", f"Attempt {attempt.reference} was never quoted.")
-    if standing.status is Status.RETURNED:
-        raise NotAllowed("returned", f"The bank took the money of attempt {attempt.reference} back.")
+    if standing.status is Status.RETURNED and (sent_back(known) or standing.received <= 0):
+        raise NotAllowed("returned", f"The bank took money of attempt {attempt.reference} back.")
     refund = RefundRecord(
         reference=new_reference(installation_of(attempt.reference)),
         attempt=attempt.reference,
@@ -86,10 +110,15 @@ def refundable(attempt: Attempt | None, refunds: tuple[RefundRecord, ...]) -> in
     """Token units of the attempt that can still be sent back; `refunds` may be the whole order's."""
     if attempt is None or attempt.quote is None or attempt.standing is None:
         return 0
-    if attempt.standing.status is Status.RETURNED:
-        return 0
     mine = tuple(one for one in refunds if one.attempt == attempt.reference)
+    if attempt.standing.status is Status.RETURNED and sent_back(mine):
+        return 0
     return max(0, pricing.refundable(attempt.quote, attempt.standing.received, parts(mine)))
+
+
+def sent_back(refunds: Iterable[RefundRecord]) -> int:
+    """Token units of the refunds that count: requested, pending and done."""
+    return sum(refund.units for refund in refunds if refund.stage.counts)
 
 
 def parts(refunds: tuple[RefundRecord, ...]) -> list[pricing.RefundPart]:

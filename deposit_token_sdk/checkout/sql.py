@@ -18,7 +18,7 @@ from typing import Any
 from weakref import WeakSet
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Engine, Table, func, literal_column, select, text, union_all, update
+from sqlalchemy import ColumnElement, Engine, Table, delete, func, literal_column, select, text, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -53,6 +53,12 @@ class SqlTx:
     def record(self, issuer: str, key: str, outcome: str) -> None:
         self._update(t.events, t.events.c.issuer == issuer, t.events.c.key == key, outcome=outcome)
 
+    def unclaim(self, issuer: str, key: str) -> None:
+        self.session.execute(delete(t.events).where(t.events.c.issuer == issuer, t.events.c.key == key))
+
+    def flush(self) -> None:
+        self.session.flush()
+
     def add_attempt(self, attempt: Attempt) -> bool:
         row = t.as_row(t.attempts, attempt, live_order=attempt.order_id if attempt.ended is None else None, quote=None)
         if not self.insert(t.attempts, row, "live_order"):
@@ -70,9 +76,12 @@ class SqlTx:
         order_id = select(named.c.order_id).where(named.c.reference == reference).scalar_subquery()
         return self._locked(t.attempts.c.order_id == order_id)
 
+    def asked(self, reference: str, at: datetime) -> None:
+        self._update(t.attempts, t.attempts.c.reference == reference, asked_at=t.as_text(at))
+
     def save_quote(self, reference: str, quote: Quote) -> None:
-        fields = t.as_json(quote, without="statement")
-        self._update(t.attempts, t.attempts.c.reference == reference, quote=fields, statement=quote.statement)
+        unquoted = (t.attempts.c.reference == reference, t.attempts.c.quote.is_(None))
+        self._update(t.attempts, *unquoted, quote=t.as_json(quote, without="statement"), statement=quote.statement)
 
     def save_invoice(self, reference: str, invoice: str, pay_url: str | None, instructions: str | None) -> None:
         told = {"invoice": invoice, "pay_url": pay_url, "instructions": instructions}
@@ -123,9 +132,7 @@ class SqlTx:
         self._update(t.intents, *mine, answered_at=t.as_text(datetime.now(UTC)), outcome=outcome)
 
     def open_intents(self, attempt: str) -> tuple[Intent, ...]:
-        mine = select(t.intents).where(t.intents.c.attempt == attempt, t.intents.c.answered_at.is_(None))
-        rows = self.session.execute(mine.order_by(t.intents.c.made_at, t.intents.c.verb)).mappings()
-        return tuple(t.from_row(Intent, row) for row in rows)
+        return self.find_intents(t.intents.c.attempt == attempt)
 
     def add_refund(self, refund: RefundRecord) -> RefundRecord | None:
         if self.insert(t.refunds, t.as_row(t.refunds, refund), "request"):
@@ -141,11 +148,17 @@ class SqlTx:
 
     def find_attempts(self, which: ColumnElement[bool]) -> tuple[Attempt, ...]:
         """The attempts of this condition with their histories, oldest first, read without a lock."""
-        found = select(t.attempts).where(which).order_by(t.attempts.c.created_at, t.attempts.c.number)
+        found = select(t.attempts).where(which).order_by(t.attempts.c.number)
         return tuple(
             t.from_row(Attempt, row, quote=_quote(row), history=self._history(row["reference"]))
             for row in self.session.execute(found).mappings().all()
         )
+
+    def find_intents(self, which: ColumnElement[bool]) -> tuple[Intent, ...]:
+        """The unanswered intents of this condition, oldest first."""
+        found = select(t.intents).where(which, t.intents.c.answered_at.is_(None))
+        rows = self.session.execute(found.order_by(t.intents.c.made_at, t.intents.c.verb)).mappings()
+        return tuple(t.from_row(Intent, row) for row in rows)
 
     def find_refunds(self, which: ColumnElement[bool]) -> tuple[RefundRecord, ...]:
         """The refunds of this condition, oldest first."""
@@ -248,27 +261,31 @@ class SqlStore:
             rows = tx.session.execute(kept).mappings()
             return tuple(t.from_row(Confirmation, row, evidence=t.from_row(Evidence, row)) for row in rows)
 
+    def open_intents(self, order_id: str) -> tuple[Intent, ...]:
+        with self._reading() as tx:
+            return tx.find_intents(t.intents.c.attempt.in_(_references(order_id)))
+
     def reviews(self) -> tuple[Review, ...]:
         with self._reading() as tx:
             rows = tx.session.execute(select(t.reviews).order_by(t.reviews.c.number)).mappings()
             return tuple(t.from_row(Review, row) for row in rows)
 
-    def due(self, before: datetime, limit: int) -> tuple[str, ...]:
-        """References to ask the bank about, the oldest reason first, each once."""
+    def due(self, before: datetime, limit: int, ended_since: datetime) -> tuple[str, ...]:
+        """References to ask the bank about, the least recently asked first, each once."""
+        made, ended = t.as_text(before), t.attempts.c.ended.is_not(None)
         unfinished = t.refunds.c.stage.in_([stage.name for stage in _UNFINISHED])
-        reasons = (
-            (t.attempts.c.reference, t.attempts.c.created_at, t.attempts.c.ended.is_(None)),
-            (t.intents.c.attempt, t.intents.c.made_at, t.intents.c.answered_at.is_(None)),
-            (t.refunds.c.attempt, t.refunds.c.created_at, unfinished),
+        waiting = union(
+            select(t.attempts.c.reference).where(t.attempts.c.ended.is_(None), t.attempts.c.created_at < made),
+            select(t.attempts.c.reference).where(
+                ended, t.attempts.c.created_at < made, t.attempts.c.created_at > t.as_text(ended_since)
+            ),
+            select(t.intents.c.attempt).where(t.intents.c.answered_at.is_(None), t.intents.c.made_at < made),
+            select(t.refunds.c.attempt).where(unfinished, t.refunds.c.created_at < made),
         )
-        since = t.as_text(before)
-        waiting = union_all(
-            *(select(who.label("reference"), at.label("at")).where(why, at < since) for who, at, why in reasons)
-        ).subquery()
-        found = select(waiting.c.reference).group_by(waiting.c.reference)
+        found = select(t.attempts.c.reference).where(t.attempts.c.reference.in_(waiting))
         with self._reading() as tx:
-            oldest = found.order_by(func.min(waiting.c.at), waiting.c.reference).limit(limit)
-            return tuple(tx.session.execute(oldest).scalars())
+            longest = found.order_by(func.coalesce(t.attempts.c.asked_at, ""), t.attempts.c.number).limit(limit)
+            return tuple(tx.session.execute(longest).scalars())
 
     @contextmanager
     def _reading(self) -> Iterator[SqlTx]:

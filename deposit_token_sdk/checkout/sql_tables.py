@@ -44,7 +44,7 @@ installations = _table("installation", "slot id", key="slot")
 attempts = _table(
     "attempts",
     "reference order_id live_order? issuer token price content bearer capture buyer_country return_url created_at "
-    "quote? statement? invoice? pay_url? instructions? ended?",
+    "quote? statement? invoice? pay_url? instructions? ended? asked_at?",
     UniqueConstraint("reference"),
     UniqueConstraint("live_order"),
     Index(None, "order_id"),

@@ -134,6 +134,14 @@ class Tx(Protocol):
         """Note what became of a claimed message."""
         ...
 
+    def unclaim(self, issuer: str, key: str) -> None:
+        """Forget a claimed message, so that the same one is looked at again."""
+        ...
+
+    def flush(self) -> None:
+        """Have written what hooks have only put into the session, so that what is wrong with it is theirs."""
+        ...
+
     def add_attempt(self, attempt: Attempt) -> bool:
         """Insert; False, and nothing inserted, if the order has a live attempt. May be the first statement."""
         ...
@@ -146,7 +154,13 @@ class Tx(Protocol):
         """All attempts of the order that this attempt is for, as `lock_order` does; empty if there is none."""
         ...
 
-    def save_quote(self, reference: str, quote: Quote) -> None: ...
+    def asked(self, reference: str, at: datetime) -> None:
+        """Note that the bank is asked about this attempt now: `Store.due` names the least recently asked first."""
+        ...
+
+    def save_quote(self, reference: str, quote: Quote) -> None:
+        """Keep the attempt's quote. The first one stays."""
+        ...
 
     def save_invoice(self, reference: str, invoice: str, pay_url: str | None, instructions: str | None) -> None: ...
 
@@ -230,10 +244,18 @@ class Store(Protocol):
         """The order's stored confirmations."""
         ...
 
+    def open_intents(self, order_id: str) -> tuple[Intent, ...]:
+        """The order's intents that have no answer yet, read without a lock."""
+        ...
+
     def reviews(self) -> tuple[Review, ...]:
         """All open reviews, oldest first."""
         ...
 
-    def due(self, before: datetime, limit: int) -> Iterable[str]:
-        """References that a sweep must ask about: live attempts, open intents, unfinished refunds, made before."""
+    def due(self, before: datetime, limit: int, ended_since: datetime) -> Iterable[str]:
+        """References that a sweep must ask about, the least recently asked first, each once.
+
+        Live attempts, open intents and unfinished refunds that were made before `before`; and attempts that have
+        ended, if they were made after `ended_since`: a bank can still take money back, or get it late.
+        """
         ...

@@ -100,7 +100,12 @@ class BankKeys:
                 "keys_unavailable",
                 f"The bank's key set answered {response.status} at {self._url}: check DEPOSIT_TOKEN_JWKS_URL.",
             )
-        return self._read(response.body)
+        try:
+            return self._read(response.body)
+        except Unreadable as error:
+            raise BankUnavailable(
+                "keys_unavailable", f"What stands at {self._url} is no key set ({error}): check DEPOSIT_TOKEN_JWKS_URL."
+            ) from None
 
     def _request(self, timeout: float) -> Request:
         return Request("GET", self._url, "GET jwks", {"accept": "application/json"}, timeout=timeout)

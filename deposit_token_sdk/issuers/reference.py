@@ -50,7 +50,7 @@ from deposit_token_sdk.retry import Retry, persist
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.signing import http_signatures, jws, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
-from deposit_token_sdk.signing.standard_webhooks import Verifier
+from deposit_token_sdk.signing.standard_webhooks import Verifier, webhook_text
 
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
@@ -92,7 +92,7 @@ class ReferenceIssuer:
         self._policy = Retry(attempts=settings.attempts, deadline=settings.deadline, per_try=settings.timeout)
         self._key = _signing_key(settings)
         self._keys = BankKeys(settings.jwks_url, settings.jwks_file, settings.jwks_thumbprints, self._policy)
-        self._verifier = _verifier(settings)
+        self._verifier = _verifier(settings, self._key)
 
     # -- what the bank offers ------------------------------------------------------------------------------
 
@@ -301,7 +301,9 @@ class ReferenceIssuer:
         """The invoice as read; where money moved, with the bank's statements, fetched and verified."""
         confirmations = yield from self._confirmations(invoice)
         word = wire.STATUS_WORDS.get(invoice.word)
-        told = (invoice.version, invoice.word, invoice.movements, [(r.id, r.word) for r in invoice.refunds])
+        refunds = [(refund.id, refund.word) for refund in invoice.refunds]
+        proven = sorted((one.kind.value, one.movement, one.units) for one in confirmations)
+        told = (invoice.version, invoice.word, invoice.movements, refunds, proven)
         return Report(
             issuer=self.name,
             merchant=invoice.merchant,
@@ -323,8 +325,10 @@ class ReferenceIssuer:
         statements, at = yield from self._statements(invoice.id)
         found: list[Confirmation] = []
         for statement in statements:
-            read = partial(evidence.authenticate_any, statement, signer=self._signer, now=at)
-            found.append((yield from self._keys.with_keys(read, at)))
+            kind = evidence.kind_of(statement)
+            if kind is not None:  # a kind that a later version of the API adds says nothing that we could act on
+                read = partial(evidence.authenticate, statement, signer=self._signer, now=at, kind=kind)
+                found.append((yield from self._keys.with_keys(read, at)))
         return tuple(found)
 
     def _statements(self, invoice_id: str) -> Exchange[tuple[tuple[str, ...], float]]:
@@ -453,8 +457,17 @@ def _signing_key(settings: Settings) -> SigningKey | None:
     return SigningKey.from_pem(settings.signing_key.reveal(), Algorithm.ED25519, settings.signing_key_id)
 
 
-def _verifier(settings: Settings) -> Verifier | None:
+def _verifier(settings: Settings, key: SigningKey | None) -> Verifier | None:
     if not settings.webhook_keys:
         return None
-    others = {f"another mode's key ({n})": key.reveal() for n, key in enumerate(settings.other_webhook_keys, 1)}
-    return Verifier([key.reveal() for key in settings.webhook_keys], tolerance=settings.skew, other_keys=others)
+    ours = None if key is None else webhook_text(key.verification_key())
+    if ours in [text.reveal() for text in settings.webhook_keys]:
+        raise ConfigurationError(
+            "own_webhook_key",
+            "DEPOSIT_TOKEN_WEBHOOK_KEYS holds the public half of your own signing key: the bank's is due, which it "
+            "shows where the webhook address is set.",
+        )
+    others = {f"another mode's key ({n})": text.reveal() for n, text in enumerate(settings.other_webhook_keys, 1)}
+    if ours is not None:
+        others["your own signing key"] = ours
+    return Verifier([text.reveal() for text in settings.webhook_keys], tolerance=settings.skew, other_keys=others)

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from deposit_token_sdk.errors import ConfigurationError, InvalidInput, InvalidType, NotGenuine
 from deposit_token_sdk.signing.algorithms import Algorithm, Checker, Signer, checker
-from deposit_token_sdk.signing.base64url import decode_standard, encode_standard
+from deposit_token_sdk.signing.base64url import decode_standard, decode_url, encode_standard
 from deposit_token_sdk.signing.diagnosis import clock_hint, why_the_body_differs
+from deposit_token_sdk.signing.keys import VerificationKey
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 
@@ -206,6 +207,11 @@ class Verifier:
             if key.fits(signature, content):
                 return f"It is signed with another key that we know: {key.label}. Check which key is configured where."
         return None
+
+
+def webhook_text(key: VerificationKey) -> str:
+    """An Ed25519 key as the ``whpk_…`` text it would be, to compare it with those that a shop was given."""
+    return f"whpk_{encode_standard(decode_url(str(key.jwk()['x'])))}"
 
 
 def _pairs(keys: Sequence[WebhookKey], signatures: Sequence[tuple[str, bytes]]) -> Iterator[tuple[WebhookKey, bytes]]:

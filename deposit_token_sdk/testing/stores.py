@@ -210,10 +210,10 @@ class StoreConformance:
             assert tx.lock_order("A-1") == (an_attempt(),)
 
     def test_a_locked_order_shows_all_its_attempts_oldest_first(self, store: Store) -> None:
-        old, new = an_attempt("r9", ended="expired"), an_attempt("r1", created_at=LATER)
+        old, new = an_attempt("r9", created_at=LATER, ended="expired"), an_attempt("r1", created_at=NOON)
         with store.begin() as tx:
-            tx.add_attempt(new)
             tx.add_attempt(old)
+            tx.add_attempt(new)
         with store.begin() as tx:
             assert tx.lock_order("A-1") == (old, new)
 
@@ -432,6 +432,41 @@ class StoreConformance:
             tx.answer_intent(Verb.START, "done", "invoiced")
             tx.add_refund(a_refund("f1", "sent-back", "page-1", created_at=old[4], stage=RefundStage.PENDING))
             tx.add_refund(a_refund("f2", "done", "page-2", created_at=old[4], stage=RefundStage.DONE))
-        assert list(store.due(LATER, 10)) == ["asked", "live", "sent-back"]
-        assert list(store.due(LATER, 2)) == ["asked", "live"]
-        assert list(store.due(old[1], 10)) == []
+        assert list(store.due(LATER, 10, LATER)) == ["live", "asked", "sent-back"]
+        assert list(store.due(LATER, 2, LATER)) == ["live", "asked"]
+        assert list(store.due(old[1], 10, LATER)) == []
+        with store.begin() as tx:
+            tx.asked("live", LATER)
+        assert list(store.due(LATER, 10, LATER)) == ["asked", "sent-back", "live"]
+
+    def test_a_sweep_is_told_of_young_attempts_that_have_ended_too(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt("r1", "A-1", created_at=NOON, ended="paid"))
+        assert list(store.due(LATER, 10, NOON - timedelta(seconds=1))) == ["r1"]
+        assert list(store.due(LATER, 10, NOON + timedelta(seconds=1))) == []
+        assert list(store.due(NOON, 10, NOON - timedelta(seconds=1))) == []
+
+    def test_a_message_that_is_unclaimed_is_new_again(self, store: Store) -> None:
+        with store.begin() as tx:
+            assert tx.claim(a_message()) is None
+            tx.unclaim(a_message().issuer, a_message().key)
+        with store.begin() as tx:
+            assert tx.claim(a_message()) is None
+
+    def test_the_first_quote_of_an_attempt_stays(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.save_quote("r1", a_quote())
+            tx.save_quote("r1", a_quote(id="another", digest="another"))
+        kept = store.attempt("r1")
+        assert kept is not None
+        assert kept.quote == a_quote()
+
+    def test_the_unanswered_intents_of_an_order_are_read_without_a_lock(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.add_attempt(an_attempt())
+            tx.add_intent(an_intent())
+        assert store.open_intents("A-1") == (an_intent(),)
+        with store.begin() as tx:
+            tx.answer_intent(Verb.START, "r1", "invoiced")
+        assert store.open_intents("A-1") == ()

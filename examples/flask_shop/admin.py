@@ -17,10 +17,12 @@ from deposit_token_sdk import (
     Attempt,
     BankRefused,
     BankUnavailable,
+    DepositTokenError,
     InvalidInput,
     Money,
     NotAllowed,
-    OutcomeUnknown,
+    RefundStage,
+    Unsupported,
 )
 from deposit_token_sdk.checkout.store import RefundRecord
 from deposit_token_sdk.money import units_of
@@ -32,6 +34,17 @@ admin = Blueprint("admin", __name__, url_prefix="/admin")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+MOST_AT_ONCE = 50
+"""How many payments the bank is asked about while the keeper waits; the next click goes on with the others."""
+NOTED = {
+    "unreachable": "The bank cannot be reached at the moment. The refund is noted and will be sent as soon as the bank "
+    "answers: do not repeat it.",
+    "asking": "The bank has not answered yet. The refund is noted, and the bank is being asked about it: do not repeat "
+    "it.",
+    "reused": "This form was sent before with another amount. That refund stands, and nothing more was sent back: for "
+    "another one use the form below.",
+}
 
 _tries = Pace(1.0)
 _looks = Pace(ASK_EVERY)
@@ -114,8 +127,21 @@ def log_out() -> Response:
 @admin.get("")
 @login_required
 def index() -> str:
+    return _orders()
+
+
+def _orders(**more: object) -> str:
     newest = db.session.scalars(select(Order).order_by(Order.created_at.desc()).limit(200))
-    return render_template("admin/index.html", orders=list(newest), reviews=payments().store.reviews())
+    return render_template("admin/index.html", orders=list(newest), reviews=payments().store.reviews(), **more)
+
+
+@admin.post("/ask")
+@login_required
+def ask() -> str:
+    """Ask the bank about everything open, as the `reconcile` command does. Once more does no harm."""
+    done = payments().checkout.reconcile(limit=MOST_AT_ONCE)
+    failed = [(payments().store.attempt(reference), reason) for reference, reason in done.failed]
+    return _orders(done=done, failed=failed, more=done.asked == MOST_AT_ONCE)
 
 
 @admin.get("/orders/<order_id>")
@@ -146,14 +172,18 @@ def refund(order_id: str) -> Response:
     try:
         asked = _asked(attempt, attempt.quote.decimals)
         made = payments().checkout.refund(order_id, asked, request=once, reference=attempt.reference)
-    except (NotAllowed, InvalidInput) as error:
-        flash(f"Nothing was sent back: {error}", "warning")
-    except (BankRefused, BankUnavailable) as error:
-        flash(f"The bank did not do it, nothing was sent back: {error}", "warning")
-    except OutcomeUnknown:
-        flash("The bank has not answered yet. The refund is noted and will be asked about: do not repeat it.", "note")
+    except (NotAllowed, InvalidInput, Unsupported) as error:
+        flash(NOTED["reused"] if error.reason == "request_reused" else f"Nothing was sent back: {error}", "warning")
+    except BankRefused as error:
+        flash(f"The bank refused, and nothing was sent back: {error}", "warning")
+    except BankUnavailable:
+        flash(NOTED["unreachable"], "note")
+    except DepositTokenError as error:  # OutcomeUnknown, or an answer that cannot be believed: the bank will be asked
+        current_app.logger.warning("A refund of order %s is unfinished: %s", order_id, error)
+        flash(NOTED["asking"], "note")
     else:
-        flash(f"Refund {made.reference} is {made.stage.name.lower()}.", "note")
+        noted = made.stage in (RefundStage.REQUESTED, RefundStage.UNKNOWN)
+        flash(NOTED["asking"] if noted else f"Refund {made.reference} is {made.stage.name.lower()}.", "note")
     return redirect(url_for("admin.order", order_id=order_id), 303)
 
 

@@ -20,6 +20,7 @@ from deposit_token_sdk.money import decimal_of
 from examples.flask_shop import basket, forms, models, payments
 from examples.flask_shop.admin import admin, set_password
 from examples.flask_shop.catalogue import CURRENCIES
+from examples.flask_shop.commands import add_commands
 from examples.flask_shop.shop import shop
 
 CONTENT_SECURITY_POLICY = (
@@ -67,6 +68,7 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     for blueprint in (shop, admin, bank):
         app.register_blueprint(blueprint)
     forms.protect(app, exempt=[bank.name])
+    add_commands(app)
     _dress(app)
     return app
 

@@ -63,7 +63,10 @@ class Price(Base):
 
 
 class Order(Base):
-    """What a buyer ordered. `id` is for people to quote; `address` is the secret part of its pages' addresses."""
+    """What a buyer ordered. `id` is for people to quote; `address` is the secret part of its pages' addresses.
+
+    `latest` is the digest of what was asked for last, `paid` that of what was paid, `paid_by` the reference that paid.
+    """
 
     __tablename__ = "shop_order"
 
@@ -75,6 +78,7 @@ class Order(Base):
     state: Mapped[str] = mapped_column(default="open")
     latest: Mapped[str]
     paid: Mapped[str | None]
+    paid_by: Mapped[str | None]
     contents: Mapped[list[Content]] = relationship(lazy="selectin")
 
     def content(self, digest: str | None = None) -> Content:

@@ -53,7 +53,9 @@ def situation(view: OrderView) -> Situation:
         return Situation.COMING
     if attempt.ended or attempt.invoice is None:
         return _ended(view, standing.status, short=bool(standing.underpaid))
-    return Situation.SHORT if standing.underpaid else Situation.WAITING
+    if standing.underpaid:
+        return Situation.SHORT
+    return Situation.ASKING if view.unknown else Situation.WAITING
 
 
 def _ended(view: OrderView, status: Status, *, short: bool) -> Situation:
@@ -99,7 +101,10 @@ def part_with_ticket() -> None:
 
 
 def place(lines: list[Line], country: str, token: str) -> Order:
-    """Write the visitor's order as it now is, and commit. A content it had before is kept beside the new one."""
+    """Write the visitor's order as it now is, and commit. A content it had before is kept beside the new one.
+
+    An order that is no longer open stays what it was when it was paid: look at its state.
+    """
     order_id, address = ticket()
     content = new_content(lines)
     asked = {"country": country, "token": token, "latest": content.digest}
@@ -107,10 +112,10 @@ def place(lines: list[Line], country: str, token: str) -> Order:
     db.session.execute(
         insert(Order)
         .values(id=order_id, address=address, **asked)
-        .on_conflict_do_update(index_elements=[Order.id], set_=asked)
+        .on_conflict_do_update(index_elements=[Order.id], set_=asked, where=Order.state == "open")
     )
     order = db.session.get_one(Order, order_id, populate_existing=True)
-    if all(known.digest != content.digest for known in order.contents):
+    if order.state == "open" and all(known.digest != content.digest for known in order.contents):
         order.contents.append(content)
     db.session.commit()
     _remember(address)
@@ -129,9 +134,14 @@ def close(order: Order) -> None:
     if order.paid is None or session.get("order", [None])[0] != order.id:
         return
     part_with_ticket()
-    chosen = basket.choices()
-    if chosen and new_content(basket.lines(chosen)).digest == order.paid:
+    if not basket_differs(order):
         basket.empty()
+
+
+def basket_differs(order: Order) -> bool:
+    """Whether the basket holds something else than what was paid."""
+    chosen = basket.choices()
+    return bool(chosen) and new_content(basket.lines(chosen)).digest != order.paid
 
 
 def _remember(address: str) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any, cast
 
+from attrs import evolve
 from flask import current_app
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 from sqlalchemy.orm import Session
 
 from deposit_token_sdk import (
@@ -22,7 +23,9 @@ from deposit_token_sdk import (
     OrderView,
     Paid,
     SqlStore,
+    Status,
 )
+from deposit_token_sdk.checkout.store import RefundRecord
 from deposit_token_sdk.models import Token
 from examples.flask_shop.models import Order, db
 
@@ -89,7 +92,7 @@ class Payments:
 
     def look(self, order_id: str) -> OrderView:
         """How the order stands, asking the bank if it is still open and was not asked just now."""
-        view = self.checkout.view(order_id)
+        view = self.view(order_id)
         if view.paid or view.attempt is None or (view.attempt.ended and not view.unknown):
             return view
         return self.ask(order_id) if self._pace.allows(order_id) else view
@@ -97,10 +100,28 @@ class Payments:
     def ask(self, order_id: str) -> OrderView:
         """How the order stands by the bank's own answer, or as far as we know if it gives none."""
         try:
-            return self.checkout.refresh(order_id)
+            self.checkout.refresh(order_id)
         except DepositTokenError as error:
             log.warning("Order %s could not be asked about: %s", order_id, error)
-            return self.checkout.view(order_id)
+        return self.view(order_id)
+
+    def view(self, order_id: str) -> OrderView:
+        """How the order stands as far as we know. Money that waits for a person comes before a later attempt.
+
+        A buyer whose payment is being looked at must not be shown another pay link.
+        """
+        view = self.checkout.view(order_id)
+        if view.paid or view.attempt is None:
+            return view
+        whole = (attempt for attempt in self.store.attempts(order_id) if _paid_whole(attempt, view.refunds))
+        return evolve(view, attempt=next(whole, view.attempt))
+
+
+def _paid_whole(attempt: Attempt, refunds: tuple[RefundRecord, ...]) -> bool:
+    """Whether all that was due has come for this attempt, and was not sent back."""
+    sent_back = sum(one.units for one in refunds if one.attempt == attempt.reference and one.stage.counts)
+    standing = attempt.standing
+    return standing is not None and standing.status is Status.PAID and standing.received - sent_back >= standing.due
 
 
 def payments() -> Payments:
@@ -116,15 +137,17 @@ def build(environ: Mapping[str, str]) -> Payments:
     @checkout.on_paid
     def fulfil(paid: Paid, session: Session) -> None:
         attempt = paid.attempt
-        what, where = attempt.content, attempt.buyer_country
-        _mark(session, paid.order_id, state="paid", paid=what, token=attempt.token, country=where)
+        bought = {"paid": attempt.content, "token": attempt.token, "country": attempt.buyer_country}
+        _mark(session, Order.id == paid.order_id, state="paid", paid_by=paid.reference, **bought)
 
     @checkout.on_returned
     def take_back(news: News, session: Session) -> None:
-        _mark(session, news.order_id, state="returned")
+        # What is taken back may as well be a second payment, or one that never paid the order.
+        if news.standing is not None and news.standing.status is Status.RETURNED:
+            _mark(session, Order.id == news.order_id, Order.paid_by == news.reference, state="returned")
 
     return paying
 
 
-def _mark(session: Session, order_id: str, **columns: Any) -> None:
-    session.execute(update(Order).where(Order.id == order_id).values(**columns))
+def _mark(session: Session, *which: ColumnElement[bool], **columns: Any) -> None:
+    session.execute(update(Order).where(*which).values(**columns))

@@ -32,7 +32,7 @@ from deposit_token_sdk.evidence import authenticate_stored
 from deposit_token_sdk.models import Confirmation, Proof
 from examples.flask_shop import basket, orders
 from examples.flask_shop.catalogue import COUNTRIES
-from examples.flask_shop.models import Order, order_at, products
+from examples.flask_shop.models import Order, db, order_at, products
 from examples.flask_shop.payments import payments
 
 shop = Blueprint("shop", __name__)
@@ -41,6 +41,11 @@ SOLD_OUT_WORDS = {
     "nets_nothing": "This sum is too small to be paid in that token. Choose another token, or put more in the basket.",
     "unsupported_currency": "The bank does not price that currency in this token. Choose another token.",
 }
+UNREACHABLE = (
+    "The bank cannot be reached at the moment. Whoever has already paid need do nothing: the page of the order will "
+    "show it. If you have not paid yet, please try again shortly."
+)
+IN_REVIEW = "Your payment is being looked at. Please do not pay again: we deliver, or we send it back."
 
 
 @shop.get("/")
@@ -106,7 +111,10 @@ def place_order() -> AnyResponse:
     if country not in COUNTRIES or all(known.code != token for known in payments().tokens()):
         flash("Choose a country and a token from the lists.", "warning")
         return redirect(url_for("shop.checkout"), 303)
-    return _start(orders.place(basket.lines(chosen), country, token), token, country)
+    order = orders.place(basket.lines(chosen), country, token)
+    if order.state != "open":
+        return _as_it_was(order, changed=orders.basket_differs(order))
+    return _start(order, order.latest, token, country, otherwise=url_for("shop.checkout"))
 
 
 @shop.post("/checkout/separate")
@@ -155,16 +163,17 @@ def status(address: str) -> Response:
 def again(address: str) -> AnyResponse:
     """Ask for a new price, for what the page showed."""
     found = _order(address)
-    last = payments().checkout.view(found.id).attempt
+    page = url_for("shop.order", address=address)
+    last = payments().view(found.id).attempt
     if last is None:
-        return _start(found, found.token, found.country)
-    return _start(found, last.token, last.buyer_country, last.content)
+        return _start(found, found.latest, found.token, found.country, otherwise=page)
+    return _start(found, last.content, last.token, last.buyer_country, otherwise=page)
 
 
 @shop.get("/orders/<address>/receipt")
 def receipt(address: str) -> str | AnyResponse:
     found = _order(address)
-    view = payments().checkout.view(found.id)
+    view = payments().view(found.id)
     if not view.paid:
         return redirect(url_for("shop.order", address=address))
     orders.close(found)
@@ -193,24 +202,44 @@ def _verified(found: Order) -> list[Confirmation]:
     return [authenticate_stored(known.evidence) for known in kept if known.proof is Proof.JWS]
 
 
-def _start(found: Order, token: str, country: str, digest: str | None = None) -> AnyResponse:
-    page = url_for("shop.order", address=found.address)
+def _start(found: Order, digest: str, token: str, country: str, *, otherwise: str) -> AnyResponse:
+    """Have the order priced and show its page, or `otherwise` where the bank gave nothing to show."""
     return_url = cast(str, current_app.config["SHOP_URL"]) + url_for("shop.come_back", address=found.address)
     try:
-        payments().start(found, digest or found.latest, token, country, return_url)
+        payments().start(found, digest, token, country, return_url)
     except OrderChanged:
-        orders.stay_with(found, payments().checkout.view(found.id).attempt)
-        flash("", "changed")
+        orders.stay_with(found, payments().view(found.id).attempt)
+        return _as_it_was(found, changed=True)
     except NotAllowed as error:
         current_app.logger.info("Order %s was not started: %s", found.id, error)
+        return _not_started(found, digest, error)
     except OutcomeUnknown:
         current_app.logger.warning("The bank's answer on order %s is not known yet", found.id)
     except (PriceRefused, BankRefused, InvalidInput) as error:
         current_app.logger.warning("Order %s was refused: %s", found.id, error)
         flash(SOLD_OUT_WORDS.get(error.reason, f"The bank gave no price for this ({error.reason})."), "warning")
-        page = url_for("shop.checkout")
+        return redirect(otherwise, 303)
     except BankUnavailable as error:
         current_app.logger.warning("The bank cannot be reached: %s", error)
-        flash("The bank cannot be reached at the moment. Nothing was charged; please try again shortly.", "warning")
-        page = url_for("shop.checkout")
-    return redirect(page, 303)
+        flash(UNREACHABLE, "warning")
+        return redirect(otherwise, 303)
+    return redirect(url_for("shop.order", address=found.address), 303)
+
+
+def _not_started(found: Order, digest: str, error: NotAllowed) -> AnyResponse:
+    """The order is paid by now, or its payment waits for a person, or its page will show what another tab began."""
+    changed = False
+    if error.reason == "order_paid":
+        db.session.refresh(found)
+        changed = digest != found.paid
+    elif error.reason == "payment_in_review":
+        orders.stay_with(found, payments().view(found.id).attempt)
+        flash(IN_REVIEW, "warning")
+    return _as_it_was(found, changed=changed)
+
+
+def _as_it_was(found: Order, *, changed: bool) -> AnyResponse:
+    """The order's own page; where the basket has `changed` since, it offers to order that separately."""
+    if changed:
+        flash("", "changed")
+    return redirect(url_for("shop.order", address=found.address), 303)

@@ -16,8 +16,10 @@ from deposit_token_sdk.checkout.decisions import (
     Plan,
     after_refund,
     after_report,
+    may_cancel,
+    may_capture,
     may_replace,
-    require_status,
+    may_start,
     same_order,
 )
 from deposit_token_sdk.checkout.store import Attempt, RefundRecord
@@ -194,7 +196,7 @@ def test_a_conflict_beside_sound_money_does_not_keep_the_order_from_being_paid()
 def test_an_invoice_that_ends_half_paid_goes_before_a_person_once(word: Word, hook: str) -> None:
     made = plan(word, known=(paid("a", 7050),))
     assert (made.hooks, made.ended) == ((hook,), hook)
-    assert doubted(made) == [("partly_paid", hook)]
+    assert doubted(made) == [("partly_paid", f"{hook}:7050")]
     assert doubted(plan(word, known=(paid("a", 7050), word), ended=hook)) == []
 
 
@@ -202,7 +204,7 @@ def test_more_short_money_on_an_expired_invoice_is_noticed_again() -> None:
     made = plan(paid("b", 100), known=(paid("a", 7050), Word.EXPIRED), ended="expired")
     assert not made.fulfil
     assert made.hooks == ("underpaid",)
-    assert doubted(made) == [("partly_paid", "expired")]
+    assert doubted(made) == [("partly_paid", "expired:7150")]
 
 
 def test_a_return_calls_its_hook_once_and_unfulfils_nothing_by_itself() -> None:
@@ -351,7 +353,7 @@ def test_a_refund_ends_in_the_same_stage_in_any_order_and_each_hook_is_called_at
 )
 def test_an_order_with_money_under_way_cannot_be_changed(news: tuple[Observation | Word, ...]) -> None:
     with pytest.raises(OrderChanged) as refused:
-        may_replace(evolve(ATTEMPT, history=history(*news)))
+        may_replace(evolve(ATTEMPT, history=history(*news)), 0)
     assert refused.value.reason == "order_changed"
     assert "A-1" in str(refused.value)
 
@@ -360,11 +362,11 @@ def test_an_order_with_money_under_way_cannot_be_changed(news: tuple[Observation
     "news", [(), (Word.EXPIRED,), (Word.CANCELLED,), (HELD, seen("a", Stage.RELEASED)), (paid("a"), RETURNED)]
 )
 def test_an_order_without_money_under_way_can_be_changed(news: tuple[Observation | Word, ...]) -> None:
-    may_replace(evolve(ATTEMPT, history=history(*news)))
+    may_replace(evolve(ATTEMPT, history=history(*news)), 0)
 
 
 def test_an_attempt_that_was_never_quoted_can_be_replaced() -> None:
-    may_replace(evolve(ATTEMPT, quote=None))
+    may_replace(evolve(ATTEMPT, quote=None), 0)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,8 @@ def test_an_attempt_that_was_never_quoted_can_be_replaced() -> None:
     [
         ({}, True),
         ({"reference": "r2", "created_at": AFTER, "quote": None, "invoice": None}, True),
-        ({"return_url": "https://shop.example/elsewhere", "buyer_country": "FR"}, True),
+        ({"return_url": "https://shop.example/elsewhere"}, True),
+        ({"buyer_country": "FR"}, False),
         ({"price": Money("128.51", "EUR")}, False),
         ({"price": Money("128.50", "USD")}, False),
         ({"token": "SBEUR"}, False),
@@ -380,17 +383,62 @@ def test_an_attempt_that_was_never_quoted_can_be_replaced() -> None:
         ({"capture": Capture.MANUAL}, False),
     ],
 )
-def test_the_same_order_is_the_same_price_token_content_and_capture(change: dict[str, Any], same: bool) -> None:
+def test_the_same_order_is_the_same_price_token_content_country_and_capture(change: dict[str, Any], same: bool) -> None:
     assert same_order(ATTEMPT, evolve(ATTEMPT, **change)) is same
 
 
-# -- steps that need a status ----------------------------------------------------------------------------------
+def test_money_that_was_sent_back_no_longer_stands_in_the_way() -> None:
+    half = evolve(ATTEMPT, history=history(paid("a", 7050)))
+    may_replace(half, 7050)
+    with pytest.raises(OrderChanged):
+        may_replace(half, 7049)
 
 
-def test_a_step_is_allowed_in_its_status_only() -> None:
-    held = evolve(ATTEMPT, history=history(HELD))
-    assert require_status(held, Status.AUTHORIZED, "captured").status is Status.AUTHORIZED
+def test_a_held_payment_can_be_cancelled_but_not_replaced() -> None:
+    holding = evolve(ATTEMPT, history=history(HELD))
+    may_cancel(holding, 0)
+    for news in ((seen("a", Stage.SEEN),), (HELD, paid("b", 1)), (paid("a"),)):
+        with pytest.raises(OrderChanged):
+            may_cancel(evolve(ATTEMPT, history=history(*news)), 0)
+
+
+def test_an_unpaid_order_whose_payment_waits_for_a_person_is_not_started_again() -> None:
+    waiting = evolve(ATTEMPT, history=history(paid()), ended="paid")
+    with pytest.raises(NotAllowed) as refused:
+        may_start((waiting, ATTEMPT), lambda _: 0)
+    assert refused.value.reason == "payment_in_review"
+    may_start((waiting, ATTEMPT), lambda _: 1)
+    may_start((evolve(ATTEMPT, history=history(paid("a", 7050))), evolve(ATTEMPT, quote=None)), lambda _: 0)
+
+
+# -- capturing -------------------------------------------------------------------------------------------------
+
+
+def test_a_payment_is_captured_only_while_all_of_it_is_held() -> None:
+    assert may_capture(evolve(ATTEMPT, history=history(HELD))).status is Status.AUTHORIZED
     for other in (ATTEMPT, evolve(ATTEMPT, quote=None), evolve(ATTEMPT, history=history(paid()))):
         with pytest.raises(NotAllowed) as refused:
-            require_status(other, Status.AUTHORIZED, "captured")
+            may_capture(other)
         assert refused.value.reason == "not_authorized"
+    with pytest.raises(NotAllowed) as refused:
+        may_capture(evolve(ATTEMPT, history=history(seen("a", Stage.HELD, 500))))
+    assert refused.value.reason == "held_too_little"
+
+
+def test_money_that_was_sent_back_before_the_rest_came_does_not_fulfil() -> None:
+    half = evolve(ATTEMPT, history=history(paid("a", 7050)))
+    both = history(paid("a", 7050), paid("b", 7050))
+    made = after_report(half, both, None, superseded=False, refunded=1)
+    assert not made.fulfil
+    assert [doubt.reason for doubt in made.doubts] == ["refunded_before_paid"]
+    assert after_report(half, both, None, superseded=False, refunded=0).fulfil
+
+
+def test_a_refund_that_the_bank_refused_and_then_shows_is_kept_and_reviewed() -> None:
+    refused = evolve(KNOWN, stage=RefundStage.FAILED, bank_id=None)
+    news = after_refund(refused, told(RefundStage.DONE))
+    assert news.stage is RefundStage.DONE
+    assert news.doubt is not None
+    assert news.doubt.reason == "refund_revived"
+    failed_at_the_bank = evolve(KNOWN, stage=RefundStage.FAILED, bank_id="ref-1")
+    assert after_refund(failed_at_the_bank, told(RefundStage.DONE)).stage is RefundStage.FAILED

@@ -25,36 +25,13 @@ from deposit_token_sdk import (
 )
 from deposit_token_sdk.checkout.hooks import News
 from deposit_token_sdk.evidence import authenticate_stored
-from deposit_token_sdk.lifecycle import Standing
 from deposit_token_sdk.models import Proof
-from tests.checkout.conftest import Shop, fulfilments
-
-
-def standing_of(shop: Shop, reference: str) -> Standing:
-    attempt = shop.checkout.store.attempt(reference)
-    assert attempt is not None
-    assert attempt.standing is not None
-    return attempt.standing
-
-
-def due_of(attempt: Attempt) -> int:
-    assert attempt.quote is not None
-    return attempt.quote.due
+from tests.checkout.kit import Shop, answers_to, due_of, fulfilments, standing_of
 
 
 def in_business_time(shop: Shop, **ahead: float) -> str:
     now = datetime.fromisoformat(shop.bank.control.time()["now"])
     return (now.astimezone(UTC) + timedelta(**ahead)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def answers_to(shop: Shop, attempt: Attempt, kind: str) -> list[int]:
-    """What the shop answered the bank's messages of this type, by the bank's own record."""
-    return [
-        attempted["status"]
-        for message in shop.bank.control.webhooks(attempt.reference)
-        for attempted in message["tries"]
-        if message["type"] == kind
-    ]
 
 
 def test_a_webhook_pays_the_order_once_and_the_banks_ledger_agrees(shop: Shop) -> None:
@@ -339,3 +316,17 @@ def test_a_checkout_of_two_clients_asks_the_bank_that_lists_the_token(shop: Shop
         with pytest.raises(InvalidInput) as refused:
             shop.start("A-2", checkout=two, token="NOSUCH")
     assert refused.value.reason == "unknown_token"
+
+
+def test_a_held_payment_goes_back_to_the_buyer_when_the_order_is_cancelled(shop: Shop) -> None:
+    attempt = shop.start(capture=Capture.MANUAL)
+    shop.bank.control.pay(attempt.reference)
+    shop.until(lambda: ("authorized", "authorized") in shop.told)
+    view = shop.checkout.cancel("A-1")
+    assert view.attempt is not None
+    assert view.attempt.ended == "cancelled"
+    invoice = shop.bank.control.invoice(attempt.reference)
+    assert invoice["status"] == "cancelled"
+    assert [movement["status"] for movement in invoice["movements"]] == ["released"]
+    assert shop.bank_received(attempt.reference) == 0
+    assert shop.fulfilled() == []

@@ -8,7 +8,7 @@ import pytest
 
 from deposit_token_sdk import InvalidInput, InvalidType, Money, NotAllowed, RefundStage
 from deposit_token_sdk.checkout.store import RefundRecord
-from tests.checkout.conftest import Shop
+from tests.checkout.kit import Shop
 
 
 def refund_of(shop: Shop, reference: str) -> RefundRecord:

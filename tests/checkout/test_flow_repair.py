@@ -9,59 +9,10 @@ import pytest
 
 from deposit_token_sdk import Attempt, BankRefused, Capture, Checkout, Client, OutcomeUnknown, RefundStage
 from deposit_token_sdk.client import Carrier
-from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.issuers import issuer_from
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.transport import Transport
-from tests.checkout.conftest import Shop, register_hooks
-
-
-class Killed(BaseException):
-    """The process ends here; nothing after this runs."""
-
-
-class Fragile:
-    """A real transport that dies, or loses the answer, at the first request of a route."""
-
-    def __init__(self, route: str, *, after: bool, lose: bool = False) -> None:
-        self.route = route
-        self.after = after
-        self.lose = lose
-        self.keys: list[str] = []
-        self._transport = Transport()
-
-    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
-        if request.route != self.route:
-            return self._transport.answer(request, deadline, began)
-        self.keys.append(request.headers.get("idempotency-key", ""))
-        if not self.after:
-            raise Killed
-        answer = self._transport.answer(request, deadline, began)
-        if self.lose:
-            return NoAnswer(Sent.MAYBE_PROCESSED, "the connection broke", request, answer.at, answer.elapsed)
-        raise Killed
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-def fragile(shop: Shop, carrier: Carrier, attempts: int = 1) -> Checkout:
-    environment = {**shop.environment, "DEPOSIT_TOKEN_ATTEMPTS": str(attempts)}
-    return shop.restarted(client=Client(issuer_from(Settings.from_env(environment)), transport=carrier))
-
-
-def again(shop: Shop) -> Checkout:
-    """The shop after its restart, hooks registered as before."""
-    checkout = shop.restarted()
-    before, shop.checkout = shop.checkout, checkout
-    register_hooks(shop)
-    shop.checkout = before
-    return checkout
-
-
-def invoices_of(shop: Shop) -> list[dict[str, object]]:
-    return shop.bank.control.invoices(merchant=shop.merchant)
-
+from tests.checkout.kit import Fragile, Killed, Shop, again, fragile, invoices_of
 
 STEPS = [("POST /quotes", False), ("POST /quotes", True), ("POST /invoices", False), ("POST /invoices", True)]
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc import jws
 from joserfc.jwk import KeySet
 
-from tests.checkout.conftest import Shop
+from tests.checkout.kit import Shop
 
 
 def claims_by_joserfc(shop: Shop, statement: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,99 +9,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, field
 
-from deposit_token_sdk import Attempt, Checkout, Client
-from deposit_token_sdk.checkout.hooks import News
+from deposit_token_sdk import Client
 from deposit_token_sdk.signing import jws, strict_json
-from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
+from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
-from tests.checkout.conftest import Shop
-
-Claims = dict[str, Any]
-
-
-@define
-class ForgingBank:
-    """Signs whatever it is told to, with the keys that the shop trusts."""
-
-    shop: Shop
-    attempt: Attempt
-    checkout: Checkout
-    statement_key: SigningKey
-    webhooks: WebhookSigner
-    alarms: list[str] = field(factory=list)
-
-    def settlement(self, **changed: Any) -> Claims:
-        quote = self.attempt.quote
-        assert quote is not None
-        claims = {
-            "iss": "sandbox-bank",
-            "aud": self.shop.merchant,
-            "iat": int(time.time()),
-            "jti": "statement-1",
-            "installation": self.attempt.reference[:8],
-            "mode": "test",
-            "invoice": self.attempt.invoice,
-            "reference": self.attempt.reference,
-            "token": "SBUSD",
-            "quote_digest": quote.digest,
-            "movement": "mov-1",
-            "units": str(quote.due),
-            "accepted_at": strict_json.rfc3339(quote.expires_at - timedelta(minutes=1)),
-        }
-        return {**claims, **changed}
-
-    def event(self, statement: str | None, kind: str = "invoice.settled", **changed: Any) -> bytes:
-        data: Claims = {
-            "merchant": self.shop.merchant,
-            "installation": self.attempt.reference[:8],
-            "mode": "test",
-            "invoice": self.attempt.invoice,
-            "reference": self.attempt.reference,
-            "version": 2,
-            "status": "paid",
-        }
-        if statement is not None:
-            data["statement"] = statement
-        stamp = strict_json.rfc3339(datetime.now(UTC).replace(microsecond=0))
-        return strict_json.dumps({"type": kind, "timestamp": stamp, "data": {**data, **changed}})
-
-    def state(self, claims: Claims, typ: str = "deposit-settlement+jws", key: SigningKey | None = None) -> str:
-        return jws.sign(strict_json.dumps(claims), key or self.statement_key, typ)
-
-    def deliver(self, body: bytes, event_id: str = "msg_1") -> tuple[int, str]:
-        answer = self.checkout.receive(self.webhooks.sign(event_id, int(time.time()), body), body)
-        return answer.status, answer.reason
-
-    @property
-    def paid(self) -> bool:
-        return self.checkout.view("A-1").paid
-
-
-@pytest.fixture
-def bank_of_ours(shop: Shop, tmp_path: Path) -> ForgingBank:
-    attempt = shop.start()
-    shop.lose_webhooks()
-    key = SigningKey.generate(Algorithm.ES256, "bank-statement-1")
-    signer, _ = WebhookSigner.generate()
-    jwks = tmp_path / "jwks.json"
-    jwks.write_bytes(json.dumps(KeySet((key.verification_key(purpose="statement"),)).jwks()).encode())
-    settings = {name: value for name, value in shop.environment.items() if "JWKS" not in name}
-    settings["DEPOSIT_TOKEN_WEBHOOK_KEYS"] = signer.public_text
-    client = Client.from_env({**settings, "DEPOSIT_TOKEN_JWKS_FILE": str(jwks)})
-    ours = ForgingBank(shop, attempt, shop.restarted(client=client), key, signer)
-
-    @ours.checkout.on_review
-    def alarm(news: News, _: object) -> None:
-        ours.alarms.append(news.detail)
-
-    return ours
+from tests.checkout.kit import ForgingBank, Shop
 
 
 def test_a_proper_settlement_pays(bank_of_ours: ForgingBank) -> None:

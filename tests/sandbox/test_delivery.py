@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -139,13 +140,11 @@ def test_webhooks_wait_in_the_outbox_for_an_address_and_for_a_bank_that_runs(tmp
         bank.control.pay(shop.invoice()["id"])
         assert _state(bank) == "queued"
         shop.http.close()
-    inbox = Inbox()
-    with Sandbox(tmp_path) as bank:
+    with closing(Inbox()) as inbox, Sandbox(tmp_path) as bank:
         bank.control.set_webhook_url(inbox.url)
         bank.control.ping()
-        assert [event["type"] for event in inbox.wait(2)] == ["invoice.settled", "test.ping"]
+        assert {event["type"] for event in inbox.wait(2)} == {"invoice.settled", "test.ping"}
         eventually(lambda: _state(bank) == "delivered")
-    inbox.close()
 
 
 def test_a_slow_shop_holds_up_its_own_invoice_and_no_other(bank: Sandbox, shop: Shop, inbox: Inbox) -> None:

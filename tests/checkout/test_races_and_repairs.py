@@ -1,0 +1,534 @@
+"""Two processes at the same repair, requests that arrive late, answers that are lost: the bank is asked, money moves
+once, and one order's trouble is never another's. Amounts are the bank's ledger's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from threading import Barrier, BrokenBarrierError, Event
+
+import pytest
+
+from deposit_token_sdk import (
+    Attempt,
+    Capture,
+    Checkout,
+    Client,
+    NotAllowed,
+    OrderChanged,
+    OutcomeUnknown,
+    RefundStage,
+    Status,
+)
+from deposit_token_sdk.checkout.sql import SqlTx
+from deposit_token_sdk.exchange import Exchange, Request, Response
+from deposit_token_sdk.issuers.protocol import Capability
+from deposit_token_sdk.issuers.reference import ReferenceIssuer
+from deposit_token_sdk.models import Proof
+from deposit_token_sdk.settings import Settings
+from deposit_token_sdk.transport import Transport
+from tests.checkout.kit import (
+    Answer,
+    Fragile,
+    Killed,
+    Shop,
+    Slow,
+    Watched,
+    again,
+    at_once,
+    attempt_of,
+    due_of,
+    fragile,
+    invoices_of,
+    later,
+    losing,
+    refund_of,
+    refunds_sent,
+    standing_of,
+)
+
+# -- two at the same step ----------------------------------------------------------------------------------------
+
+
+class Meeting:
+    """Makes the first answers on a route meet: each of two processes sees its own before either goes on."""
+
+    def __init__(self, route: str) -> None:
+        self._route = route
+        self._barrier = Barrier(2, timeout=10)
+
+    def process(self) -> Watched:
+        met: list[Request] = []
+
+        def meet(request: Request, answer: Answer) -> Answer:
+            if request.route == self._route and not met:
+                met.append(request)
+                with suppress(BrokenBarrierError):
+                    self._barrier.wait()
+            return answer
+
+        return Watched(after=meet)
+
+
+def half_refunded_unanswered(shop: Shop) -> Attempt:
+    """A refund of half, whose idempotency key the bank has spoilt with a 500."""
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    shop.bank.control.fault("kept_error", count=1, route="POST /refunds")
+    with pytest.raises(OutcomeUnknown):
+        fragile(shop, Transport()).refund("A-1", due_of(attempt) // 2, request="page-1")
+    return attempt
+
+
+def test_a_refund_that_two_processes_repair_at_once_is_sent_once_and_ends_as_done(shop: Shop) -> None:
+    attempt = half_refunded_unanswered(shop)
+    meeting = Meeting("POST /refunds")
+    at_once(*[fragile(shop, meeting.process()).reconcile for _ in range(2)])
+    shop.checkout.reconcile()
+    half = due_of(attempt) // 2
+    assert refunds_sent(shop, attempt) == [half]
+    assert refund_of(shop).stage is RefundStage.DONE
+    assert shop.checkout.view("A-1").refundable == due_of(attempt) - half
+    assert shop.bank_received(attempt.reference) == due_of(attempt) - half
+
+
+def test_after_two_repairs_at_once_what_is_left_is_refunded_and_not_a_unit_more(shop: Shop) -> None:
+    attempt = half_refunded_unanswered(shop)
+    meeting = Meeting("POST /refunds")
+    at_once(*[fragile(shop, meeting.process()).reconcile for _ in range(2)])
+    shop.checkout.reconcile()
+    left = due_of(attempt) - due_of(attempt) // 2
+    with pytest.raises(NotAllowed) as refused:
+        shop.checkout.refund("A-1", left + 1, request="page-2")
+    assert refused.value.reason == "refund_exceeds"
+    shop.checkout.refund("A-1", left, request="page-3")
+    assert refunds_sent(shop, attempt) == [due_of(attempt) // 2, left]
+    assert shop.bank_received(attempt.reference) == 0
+
+
+class Overtaking:
+    """Two processes repair one start: both meet the spoilt key, both quote, and the second has its quote only when
+    the first is at its invoice, which waits until the second is there, too."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._meeting = Barrier(2, timeout=10)
+        self._first_there, self._second_there, self._invoiced = Event(), Event(), Event()
+
+    def first(self) -> None:
+        def before(request: Request) -> None:
+            if request.route == "POST /invoices":
+                self._first_there.set()
+                self._second_there.wait(10)
+
+        def after(request: Request, answer: Answer) -> Answer:
+            if request.route == "POST /invoices":
+                self._invoiced.set()
+            return self._met(request, answer)
+
+        try:
+            fragile(self._shop, Watched(before=before, after=after)).reconcile()
+        finally:
+            self._first_there.set()
+            self._invoiced.set()
+
+    def second(self) -> None:
+        def before(request: Request) -> None:
+            if request.route == "POST /invoices":
+                self._second_there.set()
+                self._invoiced.wait(10)
+
+        def after(request: Request, answer: Answer) -> Answer:
+            if request.route == "POST /quotes" and not spoilt(answer):
+                self._first_there.wait(10)
+            return self._met(request, answer)
+
+        try:
+            fragile(self._shop, Watched(before=before, after=after)).reconcile()
+        finally:
+            self._second_there.set()
+
+    def _met(self, request: Request, answer: Answer) -> Answer:
+        if request.route == "POST /quotes" and spoilt(answer):
+            with suppress(BrokenBarrierError):
+                self._meeting.wait()
+        return answer
+
+
+def spoilt(answer: Answer) -> bool:
+    return isinstance(answer, Response) and answer.status >= 500
+
+
+def test_a_start_that_two_processes_repair_at_once_opens_one_invoice_under_the_quote_that_is_kept(shop: Shop) -> None:
+    shop.bank.control.fault("kept_error", count=1, route="POST /quotes")
+    with pytest.raises(OutcomeUnknown):
+        shop.start(checkout=fragile(shop, Transport()))
+    both = Overtaking(shop)
+    at_once(both.first, both.second)
+    again(shop).reconcile()
+    (attempt,) = shop.checkout.store.attempts("A-1")
+    (invoice,) = invoices_of(shop)
+    assert attempt.ended is None
+    assert attempt.quote is not None
+    assert (attempt.invoice, attempt.quote.digest) == (invoice["id"], invoice["quote_digest"])
+    shop.bank.control.pay(attempt.reference)
+    shop.until(lambda: shop.checkout.view("A-1").paid)
+    assert shop.bank_received(attempt.reference) == due_of(attempt)
+
+
+def test_a_start_whose_live_attempt_ends_under_its_hands_is_asked_to_come_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.start()
+    locked = SqlTx.lock_order
+
+    def ending(tx: SqlTx, order_id: str) -> tuple[Attempt, ...]:
+        (live,) = locked(tx, order_id)
+        tx.end_attempt(live.reference, "expired")
+        return locked(tx, order_id)
+
+    monkeypatch.setattr(SqlTx, "lock_order", ending)
+    with pytest.raises(NotAllowed) as refused:
+        shop.start()
+    assert refused.value.reason == "start_in_progress"
+    monkeypatch.undo()
+    assert shop.start().ended is None
+
+
+def test_money_that_comes_while_a_changed_order_ends_its_attempt_is_seen(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    paid: list[object] = []
+
+    class WithoutCancel(ReferenceIssuer):
+        @property
+        def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]  # asked at the last moment
+            if not paid:
+                paid.append(shop.bank.control.pay(attempt.reference, units=500))
+                shop.checkout.refresh("A-1")
+            return super().capabilities - {Capability.CANCEL}
+
+    with Client(WithoutCancel(Settings.from_env(shop.environment))) as client:
+        with pytest.raises(OrderChanged):
+            shop.start(checkout=shop.restarted(client=client), content="basket-2")
+        assert paid
+    assert attempt_of(shop, attempt.reference).ended is None
+    assert standing_of(shop, attempt.reference).received == shop.bank_received(attempt.reference) == 500
+
+
+def test_attempts_stand_in_the_order_they_were_made_whatever_a_servers_clock_says(shop: Shop) -> None:
+    shop.lose_webhooks()
+    first = shop.start()
+    shop.bank.control.decline(first.reference)
+    shop.checkout.refresh("A-1")
+    second = shop.start(checkout=shop.restarted(now=later(seconds=-30)))
+    assert [one.reference for one in shop.checkout.store.attempts("A-1")] == [first.reference, second.reference]
+    shop.bank.control.pay(second.reference)
+    shop.checkout.reconcile()
+    assert shop.fulfilled() == [("A-1", second.reference)]
+    assert shop.reviews() == []
+
+
+# -- requests that arrive late, answers that are lost --------------------------------------------------------------
+
+
+def test_a_refund_whose_first_request_was_merely_slow_is_done_once(shop: Shop) -> None:
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    slow = fragile(shop, Slow("POST /refunds"))
+    with pytest.raises(OutcomeUnknown):
+        slow.refund("A-1", 700, request="page-1")
+    slow.reconcile()
+    shop.checkout.reconcile()
+    assert refund_of(shop).stage is RefundStage.DONE
+    assert refunds_sent(shop, attempt) == [700]
+    assert shop.checkout.view("A-1").refundable == due_of(attempt) - 700
+    assert shop.checkout.reconcile().failed == ()
+
+
+def test_an_invoice_whose_first_request_was_merely_slow_is_the_attempts(shop: Shop) -> None:
+    slow = fragile(shop, Slow("POST /invoices"))
+    with pytest.raises(OutcomeUnknown):
+        shop.start(checkout=slow)
+    slow.reconcile()
+    again(shop).reconcile()
+    (attempt,) = shop.checkout.store.attempts("A-1")
+    (invoice,) = invoices_of(shop)
+    assert (attempt.ended, attempt.invoice) == (None, invoice["id"])
+    shop.bank.control.pay(attempt.reference)
+    shop.until(lambda: shop.checkout.view("A-1").paid)
+
+
+def test_a_refund_that_the_bank_does_after_refusing_it_counts_again_and_goes_before_a_person(shop: Shop) -> None:
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    slow = Slow("POST /refunds")
+    with pytest.raises(OutcomeUnknown):
+        fragile(shop, slow).refund("A-1", due_of(attempt), request="page-1")
+    shop.bank.control.return_payment(attempt.reference)
+    fragile(shop, Transport(), now=later(days=2)).reconcile()
+    assert (refund_of(shop).stage, refund_of(shop).bank_id) == (RefundStage.FAILED, None)
+    shop.bank.control.pay(attempt.reference)
+    slow.arrive()
+    assert refunds_sent(shop, attempt) == [due_of(attempt)]
+    shop.checkout.reconcile()
+    assert refund_of(shop).stage is RefundStage.DONE
+    assert "refund_revived" in shop.reviews()
+    assert shop.checkout.view("A-1").refundable == shop.bank_received(attempt.reference) == 0
+
+
+def test_a_refund_that_the_bank_did_is_not_called_undone_because_a_later_read_failed(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    caplog.clear()
+    refund = fragile(shop, losing("GET /invoices/{id}")).refund("A-1", 700, request="page-1")
+    assert refunds_sent(shop, attempt) == [700]
+    assert refund.stage.counts
+    assert refund.reference in caplog.text or attempt.reference in caplog.text
+    assert shop.checkout.view("A-1").unknown
+    assert shop.checkout.reconcile().failed == ()
+    assert not shop.checkout.view("A-1").unknown
+    assert refund_of(shop).stage is RefundStage.DONE
+    assert refunds_sent(shop, attempt) == [700]
+
+
+def test_a_capture_that_the_bank_did_is_not_called_undone_because_a_later_read_failed(shop: Shop) -> None:
+    attempt = held_payment(shop)
+    view = fragile(shop, losing("GET /invoices/{id}/statements")).capture("A-1")
+    assert shop.bank_received(attempt.reference) == due_of(attempt)
+    assert view.unknown
+    assert shop.checkout.reconcile().failed == ()
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+    assert not shop.checkout.view("A-1").unknown
+
+
+def test_an_order_is_unknown_while_a_refund_has_no_answer(shop: Shop) -> None:
+    shop.buy()
+    shop.lose_webhooks()
+    assert not shop.checkout.view("A-1").unknown
+    with pytest.raises(OutcomeUnknown):
+        fragile(shop, Fragile("POST /refunds", after=True, lose=True)).refund("A-1", 700, request="page-1")
+    assert shop.checkout.view("A-1").unknown
+    shop.checkout.refresh("A-1")
+    assert not shop.checkout.view("A-1").unknown
+
+
+# -- steps resumed -------------------------------------------------------------------------------------------------
+
+
+def held_payment(shop: Shop) -> Attempt:
+    shop.lose_webhooks()
+    attempt = shop.start(capture=Capture.MANUAL)
+    shop.bank.control.pay(attempt.reference)
+    shop.checkout.refresh("A-1")
+    assert standing_of(shop, attempt.reference).status is Status.AUTHORIZED
+    return attempt
+
+
+def by_sweep(checkout: Checkout) -> None:
+    assert checkout.reconcile().failed == ()
+
+
+def by_capture(checkout: Checkout) -> None:
+    assert checkout.capture("A-1").paid
+
+
+@pytest.mark.parametrize("resume", [by_sweep, by_capture])
+def test_a_capture_interrupted_minutes_ago_is_ordered_anew(shop: Shop, resume: Callable[[Checkout], None]) -> None:
+    attempt = held_payment(shop)
+    dead = Fragile("POST /invoices/{id}/capture", after=False)
+    with pytest.raises(Killed):
+        fragile(shop, dead, now=later(minutes=-6)).capture("A-1")
+    sent: list[str] = []
+    watched = Watched(before=lambda request: sent.append(request.headers.get("idempotency-key", "")))
+    resume(fragile(shop, watched))
+    assert sent
+    assert not set(dead.keys) & set(sent)
+    assert shop.bank_received(attempt.reference) == due_of(attempt)
+    assert shop.checkout.view("A-1").paid
+
+
+def test_a_capture_interrupted_just_now_is_ordered_again_under_its_key(shop: Shop) -> None:
+    held_payment(shop)
+    dead, living = (Fragile("POST /invoices/{id}/capture", after=after) for after in (False, True))
+    with pytest.raises(Killed):
+        fragile(shop, dead).capture("A-1")
+    with pytest.raises(Killed):
+        fragile(shop, living).reconcile()
+    assert living.keys == dead.keys
+
+
+def test_an_interrupted_cancel_is_finished_before_its_order_is_started_again(shop: Shop) -> None:
+    shop.lose_webhooks()
+    first = shop.start()
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile("POST /invoices/{id}/cancel", after=False)), content="basket-2")
+    second = shop.start()
+    shop.checkout.reconcile()
+    assert shop.bank.control.invoice(first.reference)["status"] == "cancelled"
+    assert attempt_of(shop, first.reference).ended == "cancelled"
+    assert second.reference != first.reference
+    assert attempt_of(shop, second.reference).ended is None
+    shop.bank.control.pay(second.reference)
+    assert shop.checkout.refresh("A-1").paid
+
+
+def test_an_invoice_that_only_a_webhook_told_of_can_be_refunded(shop: Shop) -> None:
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile("POST /invoices", after=True)))
+    (attempt,) = shop.checkout.store.attempts("A-1")
+    shop.bank.control.pay(attempt.reference)
+    shop.until(lambda: shop.checkout.view("A-1").paid)
+    assert attempt_of(shop, attempt.reference).invoice == invoices_of(shop)[0]["id"]
+    shop.checkout.refund("A-1", 700, request="page-1")
+    assert refunds_sent(shop, attempt) == [700]
+
+
+def test_a_step_that_the_bank_cannot_answer_does_not_hide_its_news(shop: Shop) -> None:
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /refunds", after=False)).refund("A-1", 700, request="page-1")
+    shop.bank.control.return_payment(attempt.reference)
+    shop.bank.control.fault("error_before", count=None, route="POST /refunds")
+    done = again(shop, fragile(shop, Transport())).reconcile()
+    assert [reference for reference, _ in done.failed] == [attempt.reference]
+    assert standing_of(shop, attempt.reference).status is Status.RETURNED
+    assert ("returned", "returned") in shop.told
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_of_few_comes_round_to_every_order(shop: Shop) -> None:
+    shop.lose_webhooks()
+    for number in range(3):
+        shop.start(f"O-{number}")
+    attempt = shop.start("A-9")
+    shop.bank.control.pay(attempt.reference)
+    assert [shop.checkout.reconcile(limit=3).asked for _ in range(2)] == [3, 3]
+    assert shop.fulfilled() == [("A-9", attempt.reference)]
+
+
+def test_one_order_that_cannot_be_asked_about_does_not_keep_a_sweep_from_the_others(shop: Shop) -> None:
+    shop.lose_webhooks()
+    first, second = shop.start("A-1"), shop.start("A-2")
+    for attempt in (first, second):
+        shop.bank.control.pay(attempt.reference)
+
+    def fail(request: Request) -> None:
+        if first.invoice is not None and first.invoice in request.url:
+            raise RuntimeError
+
+    done = fragile(shop, Watched(before=fail)).reconcile()
+    assert [reference for reference, _ in done.failed] == [first.reference]
+    assert (shop.checkout.view("A-1").paid, shop.checkout.view("A-2").paid) == (False, True)
+
+
+def test_a_sweep_tells_of_orders_whose_hook_failed(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.pay(attempt.reference)
+    checkout = shop.restarted()
+
+    @checkout.on_paid
+    def fulfil(_: object, __: object) -> None:
+        raise RuntimeError
+
+    assert [reference for reference, _ in checkout.reconcile().failed] == [attempt.reference]
+    assert not shop.checkout.view("A-1").paid
+    assert again(shop).reconcile().failed == ()
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+
+
+def test_what_a_poll_could_not_apply_is_applied_when_it_is_asked_again(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.pay(attempt.reference)
+    mistaken = shop.restarted(proofs=[Proof.CHANNEL])
+    assert mistaken.reconcile().failed == ((attempt.reference, "proof_not_allowed"),)
+    assert "proof_not_allowed" in shop.reviews()
+    assert again(shop).reconcile().failed == ()
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+
+
+def test_a_statement_that_the_bank_shows_after_its_movement_is_applied(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.pay(attempt.reference)
+    signed = ReferenceIssuer._statements
+
+    def none_yet(issuer: ReferenceIssuer, invoice: str) -> Exchange[tuple[tuple[str, ...], float]]:
+        _, at = yield from signed(issuer, invoice)
+        return (), at
+
+    monkeypatch.setattr(ReferenceIssuer, "_statements", none_yet)
+    assert not shop.checkout.refresh("A-1").paid
+    monkeypatch.undo()
+    assert shop.checkout.refresh("A-1").paid
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+
+
+def money_on_a_cancelled_invoice(shop: Shop) -> tuple[str, str]:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.decline(attempt.reference)
+    shop.checkout.reconcile()
+    shop.bank.control.pay(attempt.reference)
+    return "review", "old_attempt"
+
+
+def a_return(shop: Shop) -> tuple[str, str]:
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    shop.bank.control.return_payment(attempt.reference)
+    return "returned", "returned"
+
+
+def a_second_payment(shop: Shop) -> tuple[str, str]:
+    attempt = shop.buy()
+    shop.lose_webhooks()
+    shop.bank.control.pay(attempt.reference)
+    return "review", "second_payment"
+
+
+def a_refund_that_fails_after_all(shop: Shop) -> tuple[str, str]:
+    shop.buy()
+    refund = shop.checkout.refund("A-1", 700, request="page-1")
+    shop.until(lambda: refund_of(shop).stage is RefundStage.DONE)
+    shop.lose_webhooks()
+    assert refund.bank_id is not None
+    shop.bank.control.fail_refund(refund.bank_id)
+    return "refund_failed", refund.reference
+
+
+AFTERWARDS = [money_on_a_cancelled_invoice, a_return, a_second_payment, a_refund_that_fails_after_all]
+
+
+@pytest.mark.parametrize("happen", AFTERWARDS)
+def test_a_sweep_finds_what_happens_to_an_attempt_after_its_end(
+    shop: Shop, happen: Callable[[Shop], tuple[str, str]]
+) -> None:
+    name, detail = happen(shop)
+    assert shop.checkout.reconcile(ended_within=timedelta(0)).asked == 0
+    assert shop.checkout.reconcile().failed == ()
+    assert any(told == name and said.startswith(detail) for told, said in shop.told)
+
+
+def test_a_capture_whose_hold_was_let_go_meanwhile_is_given_up(shop: Shop) -> None:
+    attempt = held_payment(shop)
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /invoices/{id}/capture", after=False)).capture("A-1")
+    shop.bank.control.decline(attempt.reference)
+    assert again(shop).reconcile().failed == ()
+    assert not shop.checkout.view("A-1").unknown
+    with pytest.raises(NotAllowed) as refused:
+        shop.checkout.capture("A-1")
+    assert refused.value.reason == "not_authorized"
+    assert shop.bank_received(attempt.reference) == 0
