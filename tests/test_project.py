@@ -100,7 +100,7 @@ def test_the_core_stays_thin() -> None:
 
 
 def test_the_checkout_stays_thin() -> None:
-    assert size_of(*(PACKAGE / "checkout").rglob("*.py")) < 1_700
+    assert size_of(*(PACKAGE / "checkout").rglob("*.py")) < 1_900
 
 
 def test_no_module_is_longer_than_500_lines() -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -41,6 +42,8 @@ def command(port: int, data: Path, database: str | None, webhook_url: str | None
     try:
         from deposit_token_sdk.sandbox import Sandbox  # noqa: PLC0415 - an extra, and slow to load
 
+        if webhook_url is not None:
+            _check_address(webhook_url)
         bank = Sandbox(data, database, port=port)
         if env:
             _print_settings(bank.environment(webhook_url))
@@ -48,6 +51,16 @@ def command(port: int, data: Path, database: str | None, webhook_url: str | None
             _serve(bank, data, webhook_url, quiet=quiet)
     except DepositTokenError as error:
         raise click.ClickException(str(error)) from None
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is missing: pip install 'deposit-token-sdk[sandbox]', and the driver that --database names."
+        ) from None
+
+
+def _check_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise click.BadParameter(f"{url!r} is no http address.", param_hint="--webhook-url")
 
 
 def _print_settings(settings: dict[str, str]) -> None:

@@ -88,7 +88,7 @@ def bank_of_ours(shop: Shop, tmp_path: Path) -> ForgingBank:
     settings = {name: value for name, value in shop.environment.items() if "JWKS" not in name}
     settings["DEPOSIT_TOKEN_WEBHOOK_KEYS"] = signer.public_text
     client = Client.from_env({**settings, "DEPOSIT_TOKEN_JWKS_FILE": str(jwks)})
-    ours = ForgingBank(shop, attempt, shop.restarted(client=client), key, signer)
+    ours = ForgingBank(shop, attempt, client, shop.restarted(client=client), key, signer)
 
     @ours.checkout.on_review
     def alarm(news: News, _: object) -> None:

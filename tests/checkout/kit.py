@@ -304,6 +304,7 @@ class ForgingBank:
 
     shop: Shop
     attempt: Attempt
+    client: Client
     checkout: Checkout
     statement_key: SigningKey
     webhooks: WebhookSigner

@@ -291,6 +291,25 @@ def test_input_that_cannot_be_right_is_refused_before_anything_is_written(shop: 
     assert shop.checkout.store.attempts("A-1") == ()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *[{name: value} for name in ("content", "token", "buyer_country", "return_url") for value in (None, "", 7)],
+        {"order_id": None},
+        {"order_id": ""},
+        {"capture": "later"},
+        {"capture": None},
+    ],
+    ids=str,
+)
+def test_an_argument_that_cannot_be_right_is_refused_before_anything_is_written(
+    shop: Shop, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidInput):
+        shop.start(**wrong)  # type: ignore[arg-type]
+    assert shop.checkout.store.due(datetime.now(UTC) + timedelta(days=1), 10, datetime.now(UTC)) == ()
+
+
 def test_a_fee_above_the_shops_ceiling_is_refused_and_ends_the_attempt(shop: Shop) -> None:
     strict = Client.from_env({**shop.environment, "DEPOSIT_TOKEN_MAX_FEE": "0"})
     with strict, pytest.raises(PriceRefused) as refused:
@@ -330,3 +349,11 @@ def test_a_held_payment_goes_back_to_the_buyer_when_the_order_is_cancelled(shop:
     assert [movement["status"] for movement in invoice["movements"]] == ["released"]
     assert shop.bank_received(attempt.reference) == 0
     assert shop.fulfilled() == []
+
+
+def test_a_bank_that_is_down_does_not_keep_the_next_one_from_being_asked_for_the_token(shop: Shop) -> None:
+    settings = {"BANK": "other-bank", "URL": "http://127.0.0.1:9", "ATTEMPTS": "1"}
+    down = Client.from_env({**shop.environment, **{f"DEPOSIT_TOKEN_{name}": text for name, text in settings.items()}})
+    with down, Client.from_env(shop.environment) as up:
+        attempt = shop.start(checkout=shop.restarted(client=[down, up]))
+    assert (attempt.issuer, attempt.ended) == ("sandbox-bank", None)

@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deposit_token_sdk import Attempt, BankRefused, Capture, Checkout, Client, OutcomeUnknown, RefundStage
+from deposit_token_sdk import (
+    Attempt,
+    BankRefused,
+    BankUnavailable,
+    Capture,
+    Checkout,
+    Client,
+    OutcomeUnknown,
+    RefundStage,
+)
 from deposit_token_sdk.client import Carrier
 from deposit_token_sdk.issuers import issuer_from
 from deposit_token_sdk.settings import Settings
@@ -206,7 +215,7 @@ def test_what_the_bank_refuses_ends_the_attempt_and_the_order_can_start_anew(sho
     assert shop.start().ended is None
 
 
-def test_an_unreachable_bank_is_not_unknown_and_nothing_is_lost(shop: Shop) -> None:
+def test_a_sweep_killed_while_it_asks_loses_nothing(shop: Shop) -> None:
     carrier = Fragile("GET /invoices?reference", after=False)
     with pytest.raises(Killed):
         shop.start(checkout=fragile(shop, Fragile("POST /invoices", after=True)))
@@ -225,3 +234,15 @@ def test_a_quote_that_expired_while_the_shop_was_down_ends_the_attempt_on_the_ba
     (ended,) = shop.checkout.store.attempts("A-1")
     assert ended.ended == "refused:quote_expired"
     assert shop.start(checkout=again(shop)).ended is None
+
+
+def test_a_bank_that_cannot_be_reached_has_done_nothing_and_the_next_start_goes_on(shop: Shop) -> None:
+    nobody = {**shop.environment, "DEPOSIT_TOKEN_URL": "http://127.0.0.1:9", "DEPOSIT_TOKEN_ATTEMPTS": "1"}
+    with pytest.raises(BankUnavailable) as refused:
+        shop.start(checkout=shop.restarted(client=Client.from_env(nobody)))
+    assert refused.value.reason == "unreachable"
+    (first,) = shop.checkout.store.attempts("A-1")
+    assert first.ended is None
+    attempt = shop.start()
+    assert attempt.reference == first.reference
+    assert len(invoices_of(shop)) == 1

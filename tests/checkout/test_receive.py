@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from deposit_token_sdk import Client
+from deposit_token_sdk.models import Proof
 from deposit_token_sdk.signing import jws, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
-from tests.checkout.kit import ForgingBank, Shop
+from tests.checkout.kit import Claims, ForgingBank, Shop
 
 
 def test_a_proper_settlement_pays(bank_of_ours: ForgingBank) -> None:
@@ -156,6 +157,47 @@ def test_what_is_genuine_but_unreadable_alarms(
     assert bank_of_ours.deliver(made(bank_of_ours)) == (status, reason)
     assert len(bank_of_ours.alarms) == 1
     assert bank_of_ours.shop.reviews() == [reason]
+
+
+ABOUT_AN_ATTEMPT_OF_OURS: list[tuple[dict[str, Any], str]] = [
+    ({"quote_digest": "AAAA"}, "other_quote"),
+    ({"token": "SBEUR"}, "other_token"),
+    ({"invoice": "inv-other"}, "other_invoice"),
+    ({"reference": "zzzzzzzz1"}, "other_reference"),
+]
+
+
+@pytest.mark.parametrize(("changed", "reason"), ABOUT_AN_ATTEMPT_OF_OURS, ids=str)
+def test_what_the_bank_states_wrongly_about_an_attempt_of_ours_goes_before_a_person(
+    bank_of_ours: ForgingBank, changed: Claims, reason: str
+) -> None:
+    bank = bank_of_ours
+    body = bank.event(bank.state(bank.settlement(**changed)))
+    assert bank.deliver(body) == (200, reason)
+    assert bank.deliver(body) == (200, "repeated")
+    (review,) = bank.shop.checkout.store.reviews()
+    assert (review.reason, review.order_id, review.reference) == (reason, "A-1", bank.attempt.reference)
+    assert len(bank.alarms) == 1
+    assert not bank.paid
+
+
+def test_a_proof_that_the_shop_does_not_believe_goes_before_a_person(bank_of_ours: ForgingBank) -> None:
+    bank = bank_of_ours
+    body = bank.event(bank.state(bank.settlement()))
+    doubtful = bank.shop.restarted(client=bank.client, proofs=[Proof.CHANNEL])
+    answer = doubtful.receive(bank.webhooks.sign("msg_1", int(time.time()), body), body)
+    assert (answer.status, answer.reason) == (200, "proof_not_allowed")
+    assert bank.shop.reviews() == ["proof_not_allowed"]
+    assert not bank.paid
+
+
+@pytest.mark.parametrize("changed", [{"aud": "somebody-else"}, {"mode": "live"}, {"installation": "zzzzzzzz"}], ids=str)
+def test_what_is_somebody_elses_disturbs_nobody(bank_of_ours: ForgingBank, changed: Claims) -> None:
+    bank = bank_of_ours
+    status, _ = bank.deliver(bank.event(bank.state(bank.settlement(**changed))))
+    assert status == 200
+    assert bank.shop.reviews() == []
+    assert bank.alarms == []
 
 
 def test_our_prefix_without_a_row_is_parked_and_alarms(bank_of_ours: ForgingBank) -> None:
