@@ -147,12 +147,7 @@ class ReferenceIssuer:
         }
         answer, _ = yield from self._post("/invoices", "POST /invoices", body, asked.key, asked.reference)
         invoice = self._ours(wire.read_invoice(answer))
-        for name in ("reference", "installation", "token", "due", "quote_digest"):
-            told, wanted = getattr(invoice, name), getattr(asked, name)
-            if told != wanted:
-                raise NotOurs(
-                    "invoice_for_another_request", f"The invoice's {name} is {told}, but {wanted} was asked for."
-                )
+        _require_as_asked("invoice", invoice, asked, ("reference", "installation", "token", "due", "quote_digest"))
         return invoice
 
     def invoice(self, invoice_id: str) -> Exchange[Invoice]:
@@ -175,11 +170,11 @@ class ReferenceIssuer:
 
     def cancel(self, invoice_id: str, key: str) -> Exchange[Invoice]:
         """`POST /invoices/{id}/cancel`."""
-        return (yield from self._act(invoice_id, "cancel", {}, key))
+        return (yield from self._act(invoice_id, "cancel", key))
 
     def release(self, invoice_id: str, key: str) -> Exchange[Invoice]:
         """`POST /invoices/{id}/release`."""
-        return (yield from self._act(invoice_id, "release", {}, key))
+        return (yield from self._act(invoice_id, "release", key))
 
     def capture(self, invoice_id: str, units: int, key: str, ordered_at: datetime) -> Exchange[Invoice]:
         """`POST /invoices/{id}/capture`, with the merchant's signed order over invoice, amount and time.
@@ -199,9 +194,9 @@ class ReferenceIssuer:
         answer, _ = yield from self._post(path, "POST /invoices/{id}/capture", body, key, invoice_id)
         return self._ours(wire.read_invoice(strict_json.member(answer, "invoice")))
 
-    def _act(self, invoice_id: str, verb: str, body: dict[str, Any], key: str) -> Exchange[Invoice]:
+    def _act(self, invoice_id: str, verb: str, key: str) -> Exchange[Invoice]:
         path = f"/invoices/{_segment(invoice_id)}/{verb}"
-        answer, _ = yield from self._post(path, f"POST /invoices/{{id}}/{verb}", body, key, invoice_id)
+        answer, _ = yield from self._post(path, f"POST /invoices/{{id}}/{verb}", {}, key, invoice_id)
         return self._ours(wire.read_invoice(answer))
 
     # -- sending back ----------------------------------------------------------------------------------------
@@ -217,12 +212,7 @@ class ReferenceIssuer:
         }
         answer, _ = yield from self._post("/refunds", "POST /refunds", body, asked.key, asked.reference)
         refund = wire.read_refund(answer)
-        for name in ("reference", "invoice", "units"):
-            told, wanted = getattr(refund, name), getattr(asked, name)
-            if told != wanted:
-                raise NotOurs(
-                    "refund_for_another_request", f"The refund's {name} is {told}, but {wanted} was asked for."
-                )
+        _require_as_asked("refund", refund, asked, ("reference", "invoice", "units"))
         return refund
 
     def refund_status(self, refund_id: str) -> Exchange[Refund]:
@@ -437,6 +427,15 @@ def _refusal(response: Response, problem: dict[str, Any]) -> BankRefused:
         status=response.status,
         request_id=response.headers.get("request-id"),
     )
+
+
+def _require_as_asked(what: str, told: object, asked: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        answered, wanted = getattr(told, name), getattr(asked, name)
+        if answered != wanted:
+            raise NotOurs(
+                f"{what}_for_another_request", f"The {what}'s {name} is {answered}, but {wanted} was asked for."
+            )
 
 
 def _segment(text: str) -> str:
