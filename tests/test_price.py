@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -14,32 +13,15 @@ from hypothesis import strategies as st
 
 from deposit_token_sdk.errors import InvalidType, NotAllowed, NotOurs, PriceRefused
 from deposit_token_sdk.lifecycle import RefundStage
-from deposit_token_sdk.models import Bearer, Mode, NewQuote, Quote
+from deposit_token_sdk.models import Bearer, NewQuote, Quote
 from deposit_token_sdk.money import Money, minor_digits
 from deposit_token_sdk.price import RefundPart, check, gross_units, refund_units, refundable
+from deposit_token_sdk.testing.values import a_quote
 from tests.hand_worked_quotes import HAND_WORKED, Worked
 
 CEILING = Decimal("0.05")
 ANY_FEE = Decimal(1000)
-EXPIRY = datetime(2026, 11, 24, 12, tzinfo=UTC) + timedelta(minutes=15)
-
-QUOTE = Quote(
-    id="q-1",
-    reference="r1",
-    merchant="demo-shop",
-    installation="abcd1234",
-    mode=Mode.TEST,
-    price=Money("128.50", "EUR"),
-    token="SBUSD",
-    decimals=2,
-    rate=Decimal("1.0837"),
-    fee=174,
-    bearer=Bearer.DEBT,
-    due=14100,
-    net=13926,
-    expires_at=EXPIRY,
-    digest="d-1",
-)
+QUOTE = a_quote()
 CRED = evolve(QUOTE, bearer=Bearer.CRED, due=13926, net=13752)
 
 

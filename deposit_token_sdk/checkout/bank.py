@@ -228,8 +228,12 @@ class Desk:
             self._answer(intent, invoice.word)
         else:
             act = self.capture if intent.verb is Verb.CAPTURE else self.cancel
-            undone = lambda: client.invoice(invoice.id).version == invoice.version  # noqa: E731
-            self._repeat(client, intent, lambda keyed: act(attempt, keyed), undone)
+            self._repeat(
+                client,
+                intent,
+                lambda keyed: act(attempt, keyed),
+                lambda: client.invoice(invoice.id).version == invoice.version,
+            )
 
     def _resume_refund(self, client: Client, attempt: Attempt, intent: Intent) -> None:
         found = client.find_refund(intent.subject)

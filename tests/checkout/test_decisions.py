@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,48 +21,18 @@ from deposit_token_sdk.checkout.decisions import (
     may_start,
     same_order,
 )
-from deposit_token_sdk.checkout.store import Attempt, RefundRecord
+from deposit_token_sdk.checkout.store import RefundRecord
 from deposit_token_sdk.errors import NotAllowed, OrderChanged
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage, Status, Word, join
-from deposit_token_sdk.models import Bearer, Capture, Mode, Quote, Refund
+from deposit_token_sdk.models import Capture, Refund
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.testing.values import NOON, a_quote, an_attempt
 
-NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 EXPIRY = NOON + timedelta(minutes=15)
 AFTER = EXPIRY + timedelta(seconds=1)
 
-QUOTE = Quote(
-    id="q-1",
-    reference="r1",
-    merchant="demo-shop",
-    installation="abcd1234",
-    mode=Mode.TEST,
-    price=Money("128.50", "EUR"),
-    token="SBUSD",
-    decimals=2,
-    rate=Decimal("1.0837"),
-    fee=174,
-    bearer=Bearer.DEBT,
-    due=14100,
-    net=13926,
-    expires_at=EXPIRY,
-    digest="d-1",
-)
-ATTEMPT = Attempt(
-    reference="r1",
-    order_id="A-1",
-    issuer="sandbox-bank",
-    token="SBUSD",
-    price=QUOTE.price,
-    content="basket-1",
-    bearer=Bearer.DEBT,
-    capture=Capture.AUTOMATIC,
-    buyer_country="DE",
-    return_url="https://shop.example/orders/A-1",
-    created_at=NOON,
-    quote=QUOTE,
-    invoice="inv-1",
-)
+QUOTE = a_quote(expires_at=EXPIRY)
+ATTEMPT = an_attempt(quote=QUOTE, invoice="inv-1")
 
 
 def seen(movement: str, stage: Stage, units: int = 14100, at: datetime = NOON) -> Observation:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from deposit_token_sdk import Attempt
+from deposit_token_sdk.checkout.store import Review
 from deposit_token_sdk.sandbox import Sandbox
 
 from .conftest import Visitor
@@ -340,6 +342,15 @@ def test_a_sweep_of_the_back_office_is_bounded_and_says_when_there_may_be_more(
     assert "There may be more" not in ask_about_all(keeper)
     monkeypatch.setattr(admin, "MOST_AT_ONCE", 1)
     assert "There may be more" in ask_about_all(keeper)
+
+
+def test_what_fits_no_order_is_listed_without_a_link(app: Flask, keeper: Visitor) -> None:
+    message = "A message of the bank fits no attempt."
+    with app.app_context(), app.extensions["payments"].store.begin() as tx:
+        tx.open_review(Review("", "ref", "unknown_reference", "msg_1", message, datetime.now(UTC)))
+    page = keeper.get("/admin")
+    assert re.search(r"<li>No order <strong>unknown_reference</strong>", page)
+    assert 'href="/admin/orders/"' not in page
 
 
 def test_the_button_is_a_form_with_the_sessions_token(app: Flask, keeper: Visitor) -> None:

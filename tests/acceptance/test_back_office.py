@@ -1,0 +1,55 @@
+"""The keeper's own look at what the bank has to tell; sums are the bank's ledger's."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from deposit_token_sdk.sandbox import Sandbox
+
+from .conftest import Visitor, booked, invoice_of
+
+pytestmark = pytest.mark.acceptance
+
+ALL = "Ask the bank about everything open"
+
+
+def test_a_payment_nobody_heard_of_is_found_when_the_keeper_asks_about_everything_open(
+    visitor: Visitor, keeper: Visitor, bank: Sandbox
+) -> None:
+    bank.control.drop_webhooks(count=None)
+    visitor.put_into_basket()
+    visitor.check_out()
+    order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
+    visitor.page.goto(visitor.shop)
+    bank.control.pay(invoice)
+    row = keeper.page.get_by_role("row").filter(has_text=order)
+    keeper.page.reload()
+    expect(row).to_contain_text("open")
+    keeper.page.get_by_role("button", name=ALL).click()
+    expect(keeper.page.get_by_role("status")).to_contain_text("The bank was asked about")
+    expect(row).to_contain_text("paid")
+    assert ("payment", "SBUSD", "13961") in booked(bank, invoice)
+
+
+def test_a_refund_that_does_not_reach_the_bank_is_noted_and_done_at_the_next_look(
+    visitor: Visitor, keeper: Visitor, bank: Sandbox
+) -> None:
+    visitor.put_into_basket()
+    visitor.check_out()
+    order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
+    bank.control.pay(invoice)
+    visitor.headline_is("Paid")
+    page = keeper.page
+    page.goto(f"{keeper.shop}/admin/orders/{order}")
+    bank.control.fault("rate_limited", count=None)
+    page.get_by_label("Amount, up to").fill("28.50")
+    page.get_by_role("button", name="Refund this amount").click()
+    expect(page.locator(".message")).to_contain_text("noted and will be sent as soon as the bank answers")
+    expect(page.locator(".refunds")).to_contain_text("28.50 EUR (30.96 SBUSD): requested")
+    bank.control.clear_faults()
+    page.goto(f"{keeper.shop}/admin")
+    page.get_by_role("button", name=ALL).click()
+    page.goto(f"{keeper.shop}/admin/orders/{order}")
+    expect(page.locator(".refunds")).to_contain_text("28.50 EUR (30.96 SBUSD): done")
+    assert [units for kind, _, units in booked(bank, invoice) if kind == "refund"] == ["3096"]
