@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from deposit_token_sdk.checkout.door import Applied, Door
 from deposit_token_sdk.checkout.intents import ORDER_LIFE, installation_of, renew
@@ -27,6 +28,8 @@ from deposit_token_sdk.errors import (
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import RefundStage, Status, held
 from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger("deposit_token_sdk")
 
@@ -183,27 +186,27 @@ class Desk:
         for intent in intents:
             if intent.verb is not Verb.START:
                 try:
-                    self.resume(intent)
+                    applied = self.resume(intent) or applied
                 except DepositTokenError as error:
                     failures.append(error)
         if failures:
             raise failures[0]
         return applied
 
-    def resume(self, intent: Intent) -> None:
-        """Finish an intent that has no answer, as the bank's own word on it requires."""
+    def resume(self, intent: Intent) -> Applied | None:
+        """Finish an intent that has no answer, as the bank's own word on it requires; what that made known."""
         attempt = self.attempt(intent.attempt)
         client = self.client(attempt.issuer)
         if intent.verb is Verb.REFUND:
-            self._resume_refund(client, attempt, intent)
-            return
+            return self._resume_refund(client, attempt, intent)
         invoice = client.find_invoice(attempt.reference)
         if intent.verb is Verb.START:
             self._resume_start(client, attempt, invoice, intent)
         elif invoice is None:
             self._answer(intent, "unknown_invoice")
         else:
-            self._resume_act(client, attempt, invoice, intent)
+            return self._resume_act(client, attempt, invoice, intent)
+        return None
 
     def _resume_start(self, client: Client, attempt: Attempt, invoice: Invoice | None, intent: Intent) -> None:
         if invoice is not None and attempt.quote is not None:
@@ -218,41 +221,38 @@ class Desk:
         else:
             self._answer(intent, "never_sent")
 
-    def _resume_act(self, client: Client, attempt: Attempt, invoice: Invoice, intent: Intent) -> None:
-        self._apply(client, invoice)
+    def _resume_act(self, client: Client, attempt: Attempt, invoice: Invoice, intent: Intent) -> Applied | None:
+        applied = self._apply(client, invoice)
         attempt = self.attempt(attempt.reference)
         standing = attempt.standing
         status = None if standing is None else standing.status
         due = (Status.AUTHORIZED,) if intent.verb is Verb.CAPTURE else (Status.OPEN, Status.AUTHORIZED)
         if status not in due:
             self._answer(intent, invoice.word)
-        else:
-            act = self.capture if intent.verb is Verb.CAPTURE else self.cancel
-            self._repeat(
-                client,
-                intent,
-                lambda keyed: act(attempt, keyed),
-                lambda: client.invoice(invoice.id).version == invoice.version,
-            )
+            return applied
+        act = self.capture if intent.verb is Verb.CAPTURE else self.cancel
+        return self._repeat(
+            client,
+            intent,
+            lambda keyed: act(attempt, keyed),
+            lambda: client.invoice(invoice.id).version == invoice.version,
+        )
 
-    def _resume_refund(self, client: Client, attempt: Attempt, intent: Intent) -> None:
+    def _resume_refund(self, client: Client, attempt: Attempt, intent: Intent) -> Applied | None:
         found = client.find_refund(intent.subject)
         if found is not None:
-            self._apply(client, client.invoice(found.invoice))
-            return
+            return self._apply(client, client.invoice(found.invoice))
         with self._store.begin() as tx:
             tx.lock_attempt(attempt.reference)
             refund = next(one for one in tx.refunds(attempt.reference) if one.reference == intent.subject)
-        self._repeat(
+        return self._repeat(
             client,
             intent,
             lambda keyed: self.refund(attempt, refund, keyed),
             lambda: client.find_refund(refund.reference) is None,
         )
 
-    def _repeat(
-        self, client: Client, intent: Intent, send: Callable[[Intent], object], undone: Callable[[], bool]
-    ) -> None:
+    def _repeat(self, client: Client, intent: Intent, send: Callable[[Intent], T], undone: Callable[[], bool]) -> T:
         """Send again what the bank has just said it does not know: under the same keys while they live.
 
         Where the bank keeps a failure under a key, it is asked once more and then sent under a new one; that the
@@ -261,11 +261,11 @@ class Desk:
         life = ORDER_LIFE if intent.verb is Verb.CAPTURE else timedelta(seconds=client.issuer.key_lifetime)
         living = self._now() - intent.made_at < life
         try:
-            send(intent if living else self._renewed(intent))
+            return send(intent if living else self._renewed(intent))
         except OutcomeUnknown:
             if not living or not undone():
                 raise
-            send(self._renewed(intent))
+        return send(self._renewed(intent))
 
     def _renewed(self, intent: Intent) -> Intent:
         with self._store.begin() as tx:

@@ -206,7 +206,7 @@ def may_start(attempts: tuple[Attempt, ...], refunded: Callable[[Attempt], int])
             raise NotAllowed(
                 "payment_in_review",
                 f"Order {attempt.order_id!r} was paid by attempt {attempt.reference}, and that payment waits for a "
-                f"decision: accept it or refund it before the buyer is asked to pay again.",
+                f"decision: deliver by hand, or refund it before the buyer is asked to pay again.",
             )
 
 

@@ -92,13 +92,22 @@ def checkout() -> str | AnyResponse:
     if order and order.state != "open":
         orders.part_with_ticket()
         orders.ticket()
+        order = None
     try:
         tokens = payments().tokens()
     except DepositTokenError as error:
         current_app.logger.warning("No list of tokens: %s", error)
         tokens = ()
+    country, token = (order.country, order.token) if order else ("DE", "")
+    codes = [known.code for known in tokens]
     return render_template(
-        "checkout.html", choices=chosen, total=basket.total(chosen), tokens=tokens, countries=COUNTRIES
+        "checkout.html",
+        choices=chosen,
+        total=basket.total(chosen),
+        tokens=tokens,
+        countries=COUNTRIES,
+        country=country,
+        token=token if token in codes else next(iter(codes), ""),
     )
 
 

@@ -180,6 +180,12 @@ def test_while_the_bank_cannot_be_reached_nobody_is_told_that_nothing_was_paid(
     assert len(attempts()) == 1
 
 
+def test_the_checkout_form_remembers_what_was_chosen_before(placed: Attempt, visitor: Visitor) -> None:
+    check_out(visitor, token="SBCNH", country="FR")
+    page = visitor.get("/checkout")
+    assert re.findall(r'value="(\w+)"(?: selected| checked)', page) == ["FR", "SBCNH"]
+
+
 def test_an_order_that_could_not_be_priced_gets_its_price_when_the_bank_is_back(
     bank: Sandbox, visitor: Visitor, keep: Callable[[], dict[str, Any]]
 ) -> None:
