@@ -1,12 +1,11 @@
-"""Two processes at the same repair, requests that arrive late, answers that are lost: the bank is asked, money moves
-once, and one order's trouble is never another's. Amounts are the bank's ledger's.
+"""Two processes at the same repair, requests that arrive late, answers that are lost: the bank is asked, and money
+moves once. Amounts are the bank's ledger's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from threading import Barrier, BrokenBarrierError, Event
 
 import pytest
@@ -23,10 +22,9 @@ from deposit_token_sdk import (
     Status,
 )
 from deposit_token_sdk.checkout.sql import SqlTx
-from deposit_token_sdk.exchange import Exchange, Request, Response
+from deposit_token_sdk.exchange import Request, Response
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.issuers.reference import ReferenceIssuer
-from deposit_token_sdk.models import Proof
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.transport import Transport
 from tests.checkout.kit import (
@@ -352,6 +350,19 @@ def test_a_capture_interrupted_minutes_ago_is_ordered_anew(shop: Shop, resume: C
     assert shop.checkout.view("A-1").paid
 
 
+def test_a_capture_whose_hold_was_let_go_meanwhile_is_given_up(shop: Shop) -> None:
+    attempt = held_payment(shop)
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /invoices/{id}/capture", after=False)).capture("A-1")
+    shop.bank.control.decline(attempt.reference)
+    assert again(shop).reconcile().failed == ()
+    assert not shop.checkout.view("A-1").unknown
+    with pytest.raises(NotAllowed) as refused:
+        shop.checkout.capture("A-1")
+    assert refused.value.reason == "not_authorized"
+    assert shop.bank_received(attempt.reference) == 0
+
+
 def test_a_capture_interrupted_just_now_is_ordered_again_under_its_key(shop: Shop) -> None:
     held_payment(shop)
     dead, living = (Fragile("POST /invoices/{id}/capture", after=after) for after in (False, True))
@@ -399,136 +410,3 @@ def test_a_step_that_the_bank_cannot_answer_does_not_hide_its_news(shop: Shop) -
     assert [reference for reference, _ in done.failed] == [attempt.reference]
     assert standing_of(shop, attempt.reference).status is Status.RETURNED
     assert ("returned", "returned") in shop.told
-
-
-# -- sweeps --------------------------------------------------------------------------------------------------------
-
-
-def test_a_sweep_of_few_comes_round_to_every_order(shop: Shop) -> None:
-    shop.lose_webhooks()
-    for number in range(3):
-        shop.start(f"O-{number}")
-    attempt = shop.start("A-9")
-    shop.bank.control.pay(attempt.reference)
-    assert [shop.checkout.reconcile(limit=3).asked for _ in range(2)] == [3, 3]
-    assert shop.fulfilled() == [("A-9", attempt.reference)]
-
-
-def test_one_order_that_cannot_be_asked_about_does_not_keep_a_sweep_from_the_others(shop: Shop) -> None:
-    shop.lose_webhooks()
-    first, second = shop.start("A-1"), shop.start("A-2")
-    for attempt in (first, second):
-        shop.bank.control.pay(attempt.reference)
-
-    def fail(request: Request) -> None:
-        if first.invoice is not None and first.invoice in request.url:
-            raise RuntimeError
-
-    done = fragile(shop, Watched(before=fail)).reconcile()
-    assert [reference for reference, _ in done.failed] == [first.reference]
-    assert (shop.checkout.view("A-1").paid, shop.checkout.view("A-2").paid) == (False, True)
-
-
-def test_a_sweep_tells_of_orders_whose_hook_failed(shop: Shop) -> None:
-    shop.lose_webhooks()
-    attempt = shop.start()
-    shop.bank.control.pay(attempt.reference)
-    checkout = shop.restarted()
-
-    @checkout.on_paid
-    def fulfil(_: object, __: object) -> None:
-        raise RuntimeError
-
-    assert [reference for reference, _ in checkout.reconcile().failed] == [attempt.reference]
-    assert not shop.checkout.view("A-1").paid
-    assert again(shop).reconcile().failed == ()
-    assert shop.fulfilled() == [("A-1", attempt.reference)]
-
-
-def test_what_a_poll_could_not_apply_is_applied_when_it_is_asked_again(shop: Shop) -> None:
-    shop.lose_webhooks()
-    attempt = shop.start()
-    shop.bank.control.pay(attempt.reference)
-    mistaken = shop.restarted(proofs=[Proof.CHANNEL])
-    assert mistaken.reconcile().failed == ((attempt.reference, "proof_not_allowed"),)
-    assert "proof_not_allowed" in shop.reviews()
-    assert again(shop).reconcile().failed == ()
-    assert shop.fulfilled() == [("A-1", attempt.reference)]
-
-
-def test_a_statement_that_the_bank_shows_after_its_movement_is_applied(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.lose_webhooks()
-    attempt = shop.start()
-    shop.bank.control.pay(attempt.reference)
-    signed = ReferenceIssuer._statements
-
-    def none_yet(issuer: ReferenceIssuer, invoice: str) -> Exchange[tuple[tuple[str, ...], float]]:
-        _, at = yield from signed(issuer, invoice)
-        return (), at
-
-    monkeypatch.setattr(ReferenceIssuer, "_statements", none_yet)
-    assert not shop.checkout.refresh("A-1").paid
-    monkeypatch.undo()
-    assert shop.checkout.refresh("A-1").paid
-    assert shop.fulfilled() == [("A-1", attempt.reference)]
-
-
-def money_on_a_cancelled_invoice(shop: Shop) -> tuple[str, str]:
-    shop.lose_webhooks()
-    attempt = shop.start()
-    shop.bank.control.decline(attempt.reference)
-    shop.checkout.reconcile()
-    shop.bank.control.pay(attempt.reference)
-    return "review", "old_attempt"
-
-
-def a_return(shop: Shop) -> tuple[str, str]:
-    attempt = shop.buy()
-    shop.lose_webhooks()
-    shop.bank.control.return_payment(attempt.reference)
-    return "returned", "returned"
-
-
-def a_second_payment(shop: Shop) -> tuple[str, str]:
-    attempt = shop.buy()
-    shop.lose_webhooks()
-    shop.bank.control.pay(attempt.reference)
-    return "review", "second_payment"
-
-
-def a_refund_that_fails_after_all(shop: Shop) -> tuple[str, str]:
-    shop.buy()
-    refund = shop.checkout.refund("A-1", 700, request="page-1")
-    shop.until(lambda: refund_of(shop).stage is RefundStage.DONE)
-    shop.lose_webhooks()
-    assert refund.bank_id is not None
-    shop.bank.control.fail_refund(refund.bank_id)
-    return "refund_failed", refund.reference
-
-
-AFTERWARDS = [money_on_a_cancelled_invoice, a_return, a_second_payment, a_refund_that_fails_after_all]
-
-
-@pytest.mark.parametrize("happen", AFTERWARDS)
-def test_a_sweep_finds_what_happens_to_an_attempt_after_its_end(
-    shop: Shop, happen: Callable[[Shop], tuple[str, str]]
-) -> None:
-    name, detail = happen(shop)
-    assert shop.checkout.reconcile(ended_within=timedelta(0)).asked == 0
-    assert shop.checkout.reconcile().failed == ()
-    assert any(told == name and said.startswith(detail) for told, said in shop.told)
-
-
-def test_a_capture_whose_hold_was_let_go_meanwhile_is_given_up(shop: Shop) -> None:
-    attempt = held_payment(shop)
-    with pytest.raises(Killed):
-        fragile(shop, Fragile("POST /invoices/{id}/capture", after=False)).capture("A-1")
-    shop.bank.control.decline(attempt.reference)
-    assert again(shop).reconcile().failed == ()
-    assert not shop.checkout.view("A-1").unknown
-    with pytest.raises(NotAllowed) as refused:
-        shop.checkout.capture("A-1")
-    assert refused.value.reason == "not_authorized"
-    assert shop.bank_received(attempt.reference) == 0

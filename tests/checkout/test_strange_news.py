@@ -62,7 +62,7 @@ def test_a_late_payment_to_be_sent_back_beside_a_refund_in_euros_goes_before_a_p
     assert shop.checkout.reconcile().failed == ()
     assert len(refunds_sent(shop, attempt)) == 1
     assert shop.fulfilled() == []
-    assert {"late", "refunded_before_paid"} & set(shop.reviews())
+    assert sorted(shop.reviews()) == ["late", "overpaid"]
 
 
 def test_an_order_whose_late_payment_waits_for_a_person_asks_the_buyer_for_no_second_one(shop: Shop) -> None:
@@ -169,8 +169,27 @@ def test_what_is_left_after_a_return_can_be_refunded_and_no_more(shop: Shop) -> 
     assert refused.value.reason == "refund_exceeds"
     shop.checkout.refund("A-1", left, request="page-2")
     assert shop.bank_received(attempt.reference) == 0
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAllowed) as refused:
         shop.checkout.refund("A-1", 1, request="page-3")
+    assert refused.value.reason == "returned"
+
+
+def test_a_payment_that_is_returned_in_part_beside_a_refund_is_refunded_no_further(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    half = due_of(attempt) // 2
+    for units in (half, due_of(attempt) - half):
+        shop.bank.control.pay(attempt.reference, units=units)
+    shop.checkout.refresh("A-1")
+    shop.checkout.refund("A-1", 100, request="page-1")
+    shop.bank.control.return_payment(attempt.reference)
+    shop.checkout.reconcile()
+    assert shop.bank_received(attempt.reference) == half - 100
+    assert shop.checkout.view("A-1").refundable == 0
+    with pytest.raises(NotAllowed) as refused:
+        shop.checkout.refund("A-1", 1, request="page-2")
+    assert refused.value.reason == "returned"
+    assert refunds_sent(shop, attempt) == [100]
 
 
 def test_only_what_is_held_now_is_captured_and_not_what_was_let_go_before(shop: Shop) -> None:
