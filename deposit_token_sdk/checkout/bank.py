@@ -252,22 +252,26 @@ class Desk:
             lambda: client.find_refund(refund.reference) is None,
         )
 
-    def _repeat(self, client: Client, intent: Intent, send: Callable[[Intent], T], undone: Callable[[], bool]) -> T:
+    def _repeat(
+        self, client: Client, intent: Intent, send: Callable[[Intent], T], undone: Callable[[], bool]
+    ) -> T | None:
         """Send again what the bank has just said it does not know: under the same keys while they live.
 
-        Where the bank keeps a failure under a key, it is asked once more and then sent under a new one; that the
+        None if another process has finished it meanwhile. Where the bank keeps a failure under a key, it is asked once more and then sent under a new one; that the
         reference is unique at the bank guards against a first try that was merely slow.
         """
         life = ORDER_LIFE if intent.verb is Verb.CAPTURE else timedelta(seconds=client.issuer.key_lifetime)
         living = self._now() - intent.made_at < life
+        keyed = intent if living else self._renewed(intent)
         try:
-            return send(intent if living else self._renewed(intent))
+            return None if keyed is None else send(keyed)
         except OutcomeUnknown:
             if not living or not undone():
                 raise
-        return send(self._renewed(intent))
+        keyed = self._renewed(intent)
+        return None if keyed is None else send(keyed)
 
-    def _renewed(self, intent: Intent) -> Intent:
+    def _renewed(self, intent: Intent) -> Intent | None:
         with self._store.begin() as tx:
             tx.lock_attempt(intent.attempt)
             return renew(tx, intent, self._now())

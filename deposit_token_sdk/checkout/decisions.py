@@ -159,7 +159,8 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
         return RefundNews(known.stage, None, Doubt("refund_differs", known.reference, detail))
     if known.stage is RefundStage.FAILED and known.bank_id is None and told.stage.counts:
         detail = f"The bank had refused this refund of {known.units} units and now says that it is {told.word}."
-        return RefundNews(told.stage, None, Doubt("refund_revived", known.reference, detail))
+        hook = "refunded" if told.stage is RefundStage.DONE else None
+        return RefundNews(told.stage, hook, Doubt("refund_revived", known.reference, detail))
     stage = max(known.stage, told.stage)
     if stage is known.stage or stage < RefundStage.DONE or not known.stage.counts:
         return RefundNews(stage, None, None)

@@ -57,14 +57,15 @@ def intend(tx: Tx, verb: Verb, subject: str, attempt: str, now: datetime) -> Int
     return intent
 
 
-def renew(tx: Tx, intent: Intent, now: datetime) -> Intent:
-    """The intent under new keys; if another writer has renewed it meanwhile, as that one left it.
+def renew(tx: Tx, intent: Intent, now: datetime) -> Intent | None:
+    """The intent under new keys; if another writer has renewed it meanwhile, as that one left it; None if answered.
 
     The attempt must be locked.
     """
-    for standing in tx.open_intents(intent.attempt):
-        if (standing.verb, standing.subject) == (intent.verb, intent.subject) and standing.keys != intent.keys:
-            return standing
+    mine = (intent.verb, intent.subject)
+    standing = next((one for one in tx.open_intents(intent.attempt) if (one.verb, one.subject) == mine), None)
+    if standing is None or standing.keys != intent.keys:
+        return standing
     renewed = evolve(intent, keys=new_keys(len(intent.keys)), made_at=now)
     tx.renew_intent(renewed)
     return renewed

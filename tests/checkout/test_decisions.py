@@ -406,7 +406,7 @@ def test_money_that_was_sent_back_before_the_rest_came_does_not_fulfil() -> None
 def test_a_refund_that_the_bank_refused_and_then_shows_is_kept_and_reviewed() -> None:
     refused = evolve(KNOWN, stage=RefundStage.FAILED, bank_id=None)
     news = after_refund(refused, told(RefundStage.DONE))
-    assert news.stage is RefundStage.DONE
+    assert (news.stage, news.hook) == (RefundStage.DONE, "refunded")
     assert news.doubt is not None
     assert news.doubt.reason == "refund_revived"
     failed_at_the_bank = evolve(KNOWN, stage=RefundStage.FAILED, bank_id="ref-1")

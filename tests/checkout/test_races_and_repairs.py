@@ -21,7 +21,9 @@ from deposit_token_sdk import (
     RefundStage,
     Status,
 )
+from deposit_token_sdk.checkout.intents import renew
 from deposit_token_sdk.checkout.sql import SqlTx
+from deposit_token_sdk.checkout.store import Intent
 from deposit_token_sdk.exchange import Request, Response
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.issuers.reference import ReferenceIssuer
@@ -88,6 +90,7 @@ def test_a_refund_that_two_processes_repair_at_once_is_sent_once_and_ends_as_don
     half = due_of(attempt) // 2
     assert refunds_sent(shop, attempt) == [half]
     assert refund_of(shop).stage is RefundStage.DONE
+    assert shop.reviews() == []
     assert shop.checkout.view("A-1").refundable == due_of(attempt) - half
     assert shop.bank_received(attempt.reference) == due_of(attempt) - half
 
@@ -104,6 +107,22 @@ def test_after_two_repairs_at_once_what_is_left_is_refunded_and_not_a_unit_more(
     shop.checkout.refund("A-1", left, request="page-3")
     assert refunds_sent(shop, attempt) == [due_of(attempt) // 2, left]
     assert shop.bank_received(attempt.reference) == 0
+
+
+def test_a_step_whose_keys_another_process_has_renewed_goes_on_under_those(shop: Shop) -> None:
+    with pytest.raises(Killed):
+        shop.start(checkout=fragile(shop, Fragile("POST /quotes", after=False)))
+    (unlucky,) = shop.checkout.store.open_intents("A-1")
+
+    def renewed() -> Intent:
+        with shop.checkout.store.begin() as tx:
+            tx.lock_attempt(unlucky.attempt)
+            return renew(tx, unlucky, unlucky.made_at)
+
+    first, second = renewed(), renewed()
+    assert first.keys != unlucky.keys
+    assert second == first
+    assert shop.checkout.store.open_intents("A-1") == (first,)
 
 
 class Overtaking:
@@ -235,13 +254,15 @@ def test_attempts_stand_in_the_order_they_were_made_whatever_a_servers_clock_say
 def test_a_refund_whose_first_request_was_merely_slow_is_done_once(shop: Shop) -> None:
     attempt = shop.buy()
     shop.lose_webhooks()
-    slow = fragile(shop, Slow("POST /refunds"))
+    slow = again(shop, fragile(shop, Slow("POST /refunds")))
     with pytest.raises(OutcomeUnknown):
         slow.refund("A-1", 700, request="page-1")
     slow.reconcile()
     shop.checkout.reconcile()
     assert refund_of(shop).stage is RefundStage.DONE
     assert refunds_sent(shop, attempt) == [700]
+    assert shop.reviews() == []
+    assert [name for name, _ in shop.told] == ["refunded"]
     assert shop.checkout.view("A-1").refundable == due_of(attempt) - 700
     assert shop.checkout.reconcile().failed == ()
 
