@@ -257,8 +257,9 @@ class Desk:
     ) -> T | None:
         """Send again what the bank has just said it does not know: under the same keys while they live.
 
-        None if another process has finished it meanwhile. Where the bank keeps a failure under a key, it is asked once more and then sent under a new one; that the
-        reference is unique at the bank guards against a first try that was merely slow.
+        None if another process has finished it meanwhile. Where the bank keeps a failure under a key, it is asked once
+        more and then sent under a new one; that the reference is unique at the bank guards against a first try that
+        was merely slow.
         """
         life = ORDER_LIFE if intent.verb is Verb.CAPTURE else timedelta(seconds=client.issuer.key_lifetime)
         living = self._now() - intent.made_at < life
