@@ -7,6 +7,7 @@ refunds or statements, and closes it: that is one transaction, decided alone.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +15,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger
+from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, outbox
 from deposit_token_sdk.sandbox.clock import BusinessClock
 from deposit_token_sdk.sandbox.desk import Desk, House
 from deposit_token_sdk.sandbox.faults import Faults
@@ -44,6 +45,7 @@ class Bank:
         self.house = house
         self.faults = Faults()
         self.in_hand = InHand()
+        self._closing = threading.Event()
         self._database = Database(database_url)
         self._listeners: list[Callable[[], None]] = []
         with self._database.transaction() as db:
@@ -83,9 +85,17 @@ class Bank:
             self.clock.advance(by)
             offset = str(self.clock.offset // timedelta(microseconds=1))
             db.execute(update(facts).where(facts.c.name == "clock_offset").values(value=offset))
-        with self.desk():
-            pass
+        with self.desk() as desk:
+            outbox.bring_forward(desk, by)
         self._wake()
+
+    def pause(self, seconds: float) -> None:
+        """Let real time pass; a bank that closes waits no longer."""
+        self._closing.wait(seconds)
+
+    def hurry(self) -> None:
+        """The bank is about to close: end every pause."""
+        self._closing.set()
 
     def _wake(self) -> None:
         for listener in self._listeners:
@@ -139,5 +149,14 @@ def merchant_of(desk: Desk, merchant: str) -> tuple[str, str | None]:
 
 def ping(desk: Desk, merchant: str) -> str:
     """Send a signed test event and return its id: about nothing, but for one merchant and mode."""
+    return desk.tell(merchant, "test.ping", _nothing_in_particular(desk, merchant))
+
+
+def test_event(desk: Desk, merchant: str) -> tuple[str, str]:
+    """Id and body of a test event that is sent by hand; it lies in the outbox as given up, ready to be resent."""
+    return desk.lay_down(merchant, "test.ping", _nothing_in_particular(desk, merchant))
+
+
+def _nothing_in_particular(desk: Desk, merchant: str) -> dict[str, str]:
     merchant_of(desk, merchant)
-    return desk.tell(merchant, "test.ping", {"merchant": merchant, "installation": "", "mode": desk.house.mode})
+    return {"merchant": merchant, "installation": "", "mode": desk.house.mode}

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping, or_, select
 
 from deposit_token_sdk.sandbox import bank as bank_room
-from deposit_token_sdk.sandbox import delivery, invoices, keyring, ledger, movements, quotes, refunds
+from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, movements, outbox, quotes, refunds
 from deposit_token_sdk.sandbox.bank import BUYERS, DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.ledger import BUYER, account
@@ -38,7 +38,7 @@ class Control:
     # The clock
 
     def advance(self, seconds: float) -> dict[str, Any]:
-        """Move business time on; what has run out by then is ended."""
+        """Move business time on; what has run out by then is ended, and what waits in the outbox comes sooner."""
         try:
             by = timedelta(seconds=seconds)
         except OverflowError:
@@ -133,7 +133,7 @@ class Control:
     def resend(self, message: str, copies: int = 1) -> dict[str, Any]:
         """Send a message again, now, as often as `copies` says: same id and body, signed anew."""
         with self._bank.desk() as desk:
-            delivery.resend(desk, message, copies)
+            outbox.resend(desk, message, copies)
         return {"message": message}
 
     def webhooks(
@@ -146,12 +146,26 @@ class Control:
                 chosen = chosen.where(messages.c.invoice == _invoice(desk, invoice)["id"])
             if merchant is not None:
                 chosen = chosen.where(messages.c.merchant == merchant)
-            return [_message(desk, row) for row in reversed(desk.db.execute(chosen).mappings().all())]
+            return [message_document(desk, row) for row in reversed(desk.db.execute(chosen).mappings().all())]
 
     def ping(self, merchant: str = DEMO_MERCHANT) -> dict[str, Any]:
         """Send a signed test event to the merchant's webhook address."""
         with self._bank.desk() as desk:
             return {"message": bank_room.ping(desk, merchant)}
+
+    def send_test_event(self, url: str, merchant: str = DEMO_MERCHANT) -> dict[str, Any]:
+        """Send a signed test event to any address on this machine, once, now; returns what was sent and answered."""
+        outbox.require_loopback(url)
+        at = clock.real_now().replace(microsecond=0)
+        with self._bank.desk() as desk:
+            message, body = bank_room.test_event(desk, merchant)
+            headers = outbox.signed_headers(desk, merchant, message, body.encode(), at)
+        with outbox.session() as session:
+            status, answer = outbox.post(session, url, headers, body.encode())
+        with self._bank.desk() as desk:
+            outbox.record(desk, message, url, headers, at, status, answer)
+            outbox.finish(desk, message, status)
+        return {"message": message, "headers": headers, "body": body, "status": status, "answer": answer}
 
     def set_webhook_url(self, url: str | None, merchant: str = DEMO_MERCHANT) -> dict[str, Any]:
         """Where the merchant's webhooks go; null: nowhere, they wait in the outbox."""
@@ -211,13 +225,18 @@ class Control:
         invoice: str | None = None,
         route: str | None = None,
         seconds: float = 0.0,
+        rate: float = 1.0,
+        seed: int = 0,
     ) -> dict[str, Any]:
-        """Put a fault in force: so many times (null: until cleared), for one invoice or reference, on one route."""
-        return {"fault": self._bank.faults.add(kind, count, invoice, route, seconds).id}
+        """Put a fault in force: so many times (null: until cleared), for one invoice or reference, on one route.
 
-    def clear_faults(self, kind: str | None = None) -> list[dict[str, object]]:
-        """Take back all faults, or all of one kind; returns what is left."""
-        self._bank.faults.clear(kind)
+        A `rate` below 1 hits that share of what fits, drawn by `seed`: the same requests, the same faults.
+        """
+        return {"fault": self._bank.faults.add(kind, count, invoice, route, seconds, rate, seed).id}
+
+    def clear_faults(self, kind: str | None = None, fault: int | None = None) -> list[dict[str, object]]:
+        """Take back all faults, or all of one kind, or one by its number; returns what is left."""
+        self._bank.faults.clear(kind, fault)
         return self.faults()
 
     def faults(self) -> list[dict[str, object]]:
@@ -247,7 +266,7 @@ class Control:
             chosen = select(transfers).order_by(transfers.c.seq)
             if invoice is not None:
                 chosen = chosen.where(transfers.c.invoice == _invoice(desk, invoice)["id"])
-            return [_transfer(row) for row in desk.db.execute(chosen).mappings().all()]
+            return [transfer_document(row) for row in desk.db.execute(chosen).mappings().all()]
 
     def balances(self) -> dict[str, str]:
         """What each account holds, in units, by account id (``SBUSD:merchant:demo-shop``)."""
@@ -334,7 +353,8 @@ def _endpoint_keys(desk: Desk, merchant: str) -> dict[str, Any]:
     return {"keys": [signer.public_text for signer in keyring.webhook_signers(desk.db, merchant)]}
 
 
-def _message(desk: Desk, row: RowMapping) -> dict[str, Any]:
+def message_document(desk: Desk, row: RowMapping) -> dict[str, Any]:
+    """A message with its body and every try."""
     chosen = select(deliveries).where(deliveries.c.message == row["id"]).order_by(deliveries.c.seq)
     return {
         **{name: row[name] for name in ("id", "merchant", "invoice", "type", "state", "body")},
@@ -349,6 +369,7 @@ def _message(desk: Desk, row: RowMapping) -> dict[str, Any]:
     }
 
 
-def _transfer(row: RowMapping) -> dict[str, Any]:
+def transfer_document(row: RowMapping) -> dict[str, Any]:
+    """A transfer as it was booked."""
     named = ("id", "kind", "token", "merchant", "invoice", "reference", "movement")
     return {**{name: row[name] for name in named}, "at": strict_json.rfc3339(row["at"]), "units": str(row["units"])}

@@ -10,18 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from deposit_token_sdk.sandbox import clock, keyring
+from deposit_token_sdk.sandbox import clock, outbox
 from deposit_token_sdk.sandbox.bank import Bank
 from deposit_token_sdk.sandbox.desk import Desk
-from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import deliveries, merchants, messages
+from deposit_token_sdk.sandbox.tables import merchants, messages
 
 if TYPE_CHECKING:
     import requests
@@ -30,17 +29,19 @@ _LOG = logging.getLogger("deposit_token_sdk.sandbox")
 _WORKERS = 8
 _AT_ONCE = 500
 _LONGEST_NAP = 1.0
-_TIMEOUT = (3.0, 10.0)
-_KEPT_ANSWER = 500
 
 
 @frozen
 class _Outgoing:
+    """One try: what is sent where. `unheard`: seconds until it comes again, whatever is answered (None: heard)."""
+
     id: str
     lane: str
     url: str
     headers: dict[str, str]
     body: bytes
+    at: datetime
+    unheard: float | None = None
 
 
 class Delivery:
@@ -94,7 +95,7 @@ class Delivery:
                 outgoing = self._due(desk)
                 following = desk.db.execute(
                     select(func.min(messages.c.due_at)).where(
-                        messages.c.state == "queued", messages.c.due_at > desk.real
+                        messages.c.state.in_(outbox.WAITING), messages.c.due_at > desk.real
                     )
                 ).scalar()
                 wait = _LONGEST_NAP if following is None else (following - desk.real).total_seconds()
@@ -114,7 +115,11 @@ class Delivery:
         chosen = (
             select(messages, merchants.c.webhook_url)
             .join(merchants, merchants.c.id == messages.c.merchant)
-            .where(messages.c.state == "queued", messages.c.due_at <= desk.real, merchants.c.webhook_url.is_not(None))
+            .where(
+                messages.c.state.in_(outbox.WAITING),
+                messages.c.due_at <= desk.real,
+                merchants.c.webhook_url.is_not(None),
+            )
             .order_by(messages.c.seq)
             .limit(_AT_ONCE)
         )
@@ -123,15 +128,17 @@ class Delivery:
             lane = row["invoice"] or row["id"]
             if lane not in busy:
                 busy.add(lane)
-                body = row["body"].encode()
-                due.append(_Outgoing(row["id"], lane, row["webhook_url"], signed_headers(desk, row, body), body))
+                due.append(_prepared(desk, row, lane))
         return due
 
     def _deliver(self, outgoing: _Outgoing) -> None:
         try:
-            status, answer = self._send(outgoing)
+            status, answer = outbox.post(self._session(), outgoing.url, outgoing.headers, outgoing.body)
+            if outgoing.unheard is not None:
+                status, answer = None, f"The answer was lost on its way. (It was {status}.)"
             with self._bank.desk() as desk:
-                _record(desk, outgoing, status, answer)
+                outbox.record(desk, outgoing.id, outgoing.url, outgoing.headers, outgoing.at, status, answer)
+                outbox.move_on(desk, outgoing.id, status, outgoing.unheard)
         except SQLAlchemyError:
             _LOG.exception("The sandbox bank cannot record a delivery.")
         finally:
@@ -139,78 +146,22 @@ class Delivery:
                 self._busy.discard(outgoing.lane)
             self.wake()
 
-    def _send(self, outgoing: _Outgoing) -> tuple[int | None, str]:
-        import requests  # noqa: PLC0415 - only a bank that delivers needs it
-
-        try:
-            with self._session().post(
-                outgoing.url,
-                data=outgoing.body,
-                headers=outgoing.headers,
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                text = next(answer.iter_content(_KEPT_ANSWER), b"")
-                return answer.status_code, text.decode("utf-8", "replace")
-        except (requests.RequestException, ValueError) as error:
-            return None, f"{type(error).__name__}: {error}"[:_KEPT_ANSWER]
-
     def _session(self) -> requests.Session:
-        import requests  # noqa: PLC0415
-
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            self._local.session = session
+            session = self._local.session = outbox.session()
             self._sessions.append(session)
         return session
 
 
-def signed_headers(desk: Desk, row: RowMapping, body: bytes) -> dict[str, str]:
-    """A message's headers for one try, signed now by every key of the endpoint."""
-    at = int(clock.real_now().timestamp())
-    signers = keyring.webhook_signers(desk.db, row["merchant"])
-    signed = signers[0].sign(row["id"], at, body)
-    signed["webhook-signature"] = " ".join(signer.signature(row["id"], at, body) for signer in signers)
-    return {"content-type": "application/json", "user-agent": "deposit-token-sandbox", **signed}
-
-
-def _record(desk: Desk, outgoing: _Outgoing, status: int | None, answer: str) -> None:
-    """Keep what was answered, and when to try again: after a 2xx never, unless the message goes out twice."""
-    desk.db.execute(
-        insert(deliveries).values(
-            message=outgoing.id,
-            url=outgoing.url,
-            at=desk.real,
-            signature=outgoing.headers["webhook-signature"],
-            status=status,
-            answer=answer,
-        )
-    )
-    row = desk.row(select(messages).where(messages.c.id == outgoing.id), "malformed", "no such message")
-    values: dict[str, object] = {"tries": row["tries"] + 1}
-    if status is not None and 200 <= status < 300:
-        left = row["copies"] - 1
-        values |= {"copies": left, "due_at": desk.real if left else None}
-        values |= {"state": "queued" if left else "delivered"}
-    else:
-        due = _next_try(desk, row["tries"] + 1)
-        values |= {"state": "queued" if due else "given_up", "due_at": due}
-    desk.db.execute(update(messages).where(messages.c.id == outgoing.id).values(values))
-
-
-def _next_try(desk: Desk, tries: int) -> datetime | None:
-    schedule = desk.house.schedule
-    return desk.real + timedelta(seconds=schedule[tries]) if tries < len(schedule) else None
-
-
-def resend(desk: Desk, message: str, copies: int = 1) -> None:
-    """Send a message again, now, and on by schedule if it is not taken. Raises Refused (``malformed``)."""
-    if not 1 <= copies <= 100:
-        raise Refused("malformed", "A message is sent 1 to 100 times.")
-    row = desk.row(select(messages).where(messages.c.id == message), "malformed", f"No message {message[:60]!r}.")
-    values = {"state": "queued", "tries": 0, "copies": copies, "due_at": desk.real}
-    desk.db.execute(update(messages).where(messages.c.id == row["id"]).values(values))
-    desk.woke.append(row["id"])
+def _prepared(desk: Desk, row: RowMapping, lane: str) -> _Outgoing:
+    """One try of a message, signed now; changed on its way or unanswered where a fault says so."""
+    body = row["body"].encode()
+    at = clock.real_now().replace(microsecond=0)
+    headers = outbox.signed_headers(desk, row["merchant"], row["id"], body, at)
+    about = (row["invoice"], outbox.reference(row["body"]))
+    if desk.faults.take("webhook_corrupted", about=about, route=row["type"]):
+        body = outbox.corrupted(body)
+    silence = desk.faults.take("webhook_unanswered", about=about, route=row["type"])
+    unheard = None if silence is None else silence.seconds
+    return _Outgoing(row["id"], lane, row["webhook_url"], headers, body, at, unheard)

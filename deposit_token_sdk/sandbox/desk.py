@@ -15,7 +15,7 @@ from attrs import field, frozen
 from sqlalchemy import Connection, RowMapping, Select, insert, select
 
 from deposit_token_sdk.sandbox import keyring, ledger
-from deposit_token_sdk.sandbox.faults import Faults
+from deposit_token_sdk.sandbox.faults import Fault, Faults
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import invoices, messages, refunds, statements
 from deposit_token_sdk.signing import jws, strict_json
@@ -102,28 +102,44 @@ class Desk:
         ledger.book(self.db, ledger.Transfer(kind, row["token"], units, self.now, posted, *about))
 
     def tell(self, merchant: str, type_: str, data: Mapping[str, Any], invoice: str | None = None) -> str:
-        """Put a webhook into the outbox and return its id; the faults may have it lost or sent twice."""
-        message = new_id("msg")
-        body = {"type": type_, "timestamp": strict_json.rfc3339(self.real), "data": dict(data)}
+        """Put a webhook into the outbox and return its id; the faults may have it lost, late or sent twice."""
         about = (invoice, data.get("reference"))
-        lost = self.faults.take("webhook_lost", about=about, route=type_) is not None
-        twice = self.faults.take("webhook_repeated", about=about, route=type_) is not None
-        self.db.execute(
-            insert(messages).values(
-                id=message,
-                merchant=merchant,
-                invoice=invoice,
-                type=type_,
-                body=strict_json.dumps(body).decode(),
-                state="dropped" if lost else "queued",
-                tries=0,
-                copies=2 if twice else 1,
-                created_at=self.real,
-                due_at=None if lost else self.real + timedelta(seconds=self.house.schedule[0]),
-            )
-        )
+        message, _ = self._write(merchant, type_, data, invoice, self._sending(type_, about))
         self.woke.append(message)
         return message
+
+    def lay_down(self, merchant: str, type_: str, data: Mapping[str, Any]) -> tuple[str, str]:
+        """Put a message into the outbox that is not sent from there; returns its id and body."""
+        return self._write(merchant, type_, data, None, {"state": "given_up", "copies": 1, "due_at": None})
+
+    def _write(
+        self, merchant: str, type_: str, data: Mapping[str, Any], invoice: str | None, sending: Mapping[str, Any]
+    ) -> tuple[str, str]:
+        message = new_id("msg")
+        content = {"type": type_, "timestamp": strict_json.rfc3339(self.real), "data": dict(data)}
+        body = strict_json.dumps(content).decode()
+        about = {"id": message, "merchant": merchant, "invoice": invoice, "type": type_, "body": body}
+        self.db.execute(insert(messages).values(tries=0, created_at=self.real, **about, **sending))
+        return message, body
+
+    def _sending(self, type_: str, about: tuple[str | None, str | None]) -> dict[str, Any]:
+        """When, how often and in which order a message goes out: as the schedule says, or a fault."""
+
+        def taken(kind: str) -> Fault | None:
+            return self.faults.take(kind, about=about, route=type_)
+
+        first = self.real + timedelta(seconds=self.house.schedule[0])
+        copies = 2 if taken("webhook_repeated") else 1
+        if taken("webhook_lost"):
+            return {"state": "dropped", "copies": copies, "due_at": None}
+        if waits := taken("webhook_reordered"):
+            return {"state": "behind", "copies": copies, "due_at": first + timedelta(seconds=waits.seconds or 5.0)}
+        late = taken("webhook_delayed")
+        return {
+            "state": "queued",
+            "copies": copies,
+            "due_at": first + timedelta(seconds=late.seconds if late else 0.0),
+        }
 
 
 def new_id(prefix: str) -> str:

@@ -111,6 +111,8 @@ class Sandbox:
     def stop(self) -> None:
         """Stop serving and delivering, and close the books. Twice does no harm."""
         if self._serving is not None:
+            if self._bank is not None:
+                self._bank.hurry()
             self._serving.stop()
             self._delivery.stop()
             self._serving = None
@@ -160,13 +162,14 @@ class Sandbox:
     def _application(self, bank: Bank) -> Any:
         from flask import Flask  # noqa: PLC0415 - not needed for naming the settings alone
 
-        from deposit_token_sdk.sandbox import approval, remote, web  # noqa: PLC0415
+        from deposit_token_sdk.sandbox import approval, dashboard, remote, web  # noqa: PLC0415
 
         app = Flask(__name__, template_folder="pages", static_folder="pages/static", static_url_path="/static")
         app.config["MAX_CONTENT_LENGTH"] = web.LARGEST_BODY
         web.Api(bank, self._require_signatures).mount(app)
         remote.mount(app, self.control)
         approval.Pages(bank).mount(app)
+        dashboard.Dashboard(bank, self.control).mount(app)
         return web.Edge(app, self._names)
 
     def _names(self) -> frozenset[str]:

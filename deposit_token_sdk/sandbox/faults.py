@@ -1,21 +1,24 @@
-"""What goes wrong on demand: rules that match a request or a message, so many times, for one invoice or for all.
+"""What goes wrong on demand: rules that match a request or a message, by count, by rate, for one invoice or for all.
 
 A rule is taken when something asks "does this go wrong here?"; what then happens is done where it happens (the web
-edge, the outbox). Rules live in memory: a restarted bank behaves.
+edge, the outbox). A rule with a rate draws from its own seed, so that the same requests meet the same trouble again.
+Rules live in memory: a restarted bank behaves.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection
+from random import Random
 from typing import Final
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, define, frozen
 
 from deposit_token_sdk.sandbox.problems import Refused
 
 KINDS: Final[dict[str, str]] = {
     "latency": "the answer comes `seconds` late",
+    "dripping": "the answer comes byte by byte, over `seconds`",
     "error_before": "503, and nothing was done",
     "error_after": "500 after the work was done; the key replays the true answer",
     "kept_error": "500 in place of the work, kept under the idempotency key",
@@ -24,16 +27,24 @@ KINDS: Final[dict[str, str]] = {
     "rate_limited": "429 with Retry-After of `seconds`, and nothing was done",
     "webhook_lost": "the message is never sent, until it is resent",
     "webhook_repeated": "the message is sent twice",
+    "webhook_delayed": "the message is first sent after `seconds`",
+    "webhook_reordered": "the message waits until a later one about its invoice went out, `seconds` at most (0: 5)",
+    "webhook_corrupted": "one byte of the message is changed on its way; what is sent again is whole",
+    "webhook_unanswered": "the message arrives, its answer does not: it comes again after `seconds`, hours if you like",
     "payment_held": "an approved payment stays seen, not settled",
     "refund_pending": "an accepted refund stays pending",
 }
 """Every kind of fault and what it does."""
 
+LONGEST: Final = 7 * 86_400.0
+"""No fault lasts longer, in seconds: a week."""
+
 
 @frozen
 class Fault:
     """One rule. `count` None: until cleared. `invoice` (an id or a reference) and `route` (a template such as
-    ``POST /invoices``, or an event's type) narrow it."""
+    ``POST /invoices``, or an event's type) narrow it; of what is left it hits a share of `rate`, drawn by `seed`.
+    """
 
     id: int
     kind: str
@@ -41,6 +52,22 @@ class Fault:
     invoice: str | None = None
     route: str | None = None
     seconds: float = 0.0
+    rate: float = 1.0
+    seed: int = 0
+
+
+@define
+class _Rule:
+    """A fault in force: how often it may still strike, and its dice."""
+
+    fault: Fault
+    left: int | None
+    dice: Random
+
+    def strikes(self, kind: str, about: Collection[str | None], route: str | None) -> bool:
+        fault = self.fault
+        fits = fault.kind == kind and fault.invoice in (None, *about) and fault.route in (None, route)
+        return fits and (fault.rate >= 1 or self.dice.random() < fault.rate)
 
 
 class Faults:
@@ -48,8 +75,11 @@ class Faults:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rules: list[Fault] = []
+        self._rules: list[_Rule] = []
         self._made = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
 
     def add(
         self,
@@ -58,45 +88,45 @@ class Faults:
         invoice: str | None = None,
         route: str | None = None,
         seconds: float = 0.0,
+        rate: float = 1.0,
+        seed: int = 0,
     ) -> Fault:
         """Put a rule in force, after those there are. Raises Refused (``malformed``)."""
         if kind not in KINDS:
             raise Refused("malformed", f"{kind!r} is no fault; there are {', '.join(KINDS)}.")
-        if (count is not None and count < 1) or not 0 <= seconds <= 3600:
-            raise Refused("malformed", "A fault's count is 1 or more (or none), its seconds 0 to 3600.")
+        if (count is not None and count < 1) or not 0 <= seconds <= LONGEST or not 0 < rate <= 1:
+            bounds = f"its seconds 0 to {LONGEST:.0f}, its rate above 0 and at most 1"
+            raise Refused("malformed", f"A fault's count is 1 or more (or none), {bounds}.")
         with self._lock:
             self._made += 1
-            rule = Fault(self._made, kind, count, invoice, route, seconds)
-            self._rules.append(rule)
-            return rule
+            fault = Fault(self._made, kind, count, invoice, route, seconds, rate, seed)
+            self._rules.append(_Rule(fault, count, Random(seed)))  # noqa: S311 - dice, no secret
+            return fault
 
     def take(self, kind: str, *, about: Collection[str | None] = (), route: str | None = None) -> Fault | None:
-        """The first rule of that kind that fits, counted down; None if all goes well.
+        """The first rule of that kind that strikes, counted down; None if all goes well.
 
         `about` are the ids and references at hand.
         """
         with self._lock:
-            for position, rule in enumerate(self._rules):
-                fits = rule.invoice is None or rule.invoice in about
-                if fits and rule.kind == kind and rule.route in (None, route):
-                    self._count_down(position, rule)
-                    return rule
+            for rule in self._rules:
+                if rule.strikes(kind, about, route):
+                    if rule.left is not None:
+                        rule.left -= 1
+                        self._rules = [each for each in self._rules if each.left != 0]
+                    return rule.fault
         return None
 
-    def clear(self, kind: str | None = None) -> None:
-        """Take back all rules, or all of one kind."""
+    def clear(self, kind: str | None = None, number: int | None = None) -> None:
+        """Take back all rules, or all of one kind, or the one with that id."""
         with self._lock:
-            self._rules = [rule for rule in self._rules if kind is not None and rule.kind != kind]
+            self._rules = [
+                rule
+                for rule in self._rules
+                if (kind is not None and rule.fault.kind != kind) or (number is not None and rule.fault.id != number)
+            ]
 
     def listed(self) -> list[dict[str, object]]:
-        """The rules in force, as JSON."""
+        """The rules in force, as JSON; `count` is what is left of it."""
         with self._lock:
-            return [asdict(rule) for rule in self._rules]
-
-    def _count_down(self, position: int, rule: Fault) -> None:
-        if rule.count is None:
-            return
-        if rule.count == 1:
-            del self._rules[position]
-        else:
-            self._rules[position] = evolve(rule, count=rule.count - 1)
+            return [{**asdict(rule.fault), "count": rule.left} for rule in self._rules]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
@@ -59,8 +59,11 @@ def rotate(db: Connection, purpose: str) -> SigningKey:
 
 
 def retire(db: Connection, kid: str, at: datetime) -> None:
-    """The key signs nothing from `at` on; what it signed before holds. Raises Refused (``malformed``)."""
-    _end(db, kid, retired_at=at)
+    """The key signs nothing from `at` on; what it signed before holds. Raises Refused (``malformed``).
+
+    Statements are dated to the second: the key retires with the next one, so that none of its own comes too late.
+    """
+    _end(db, kid, retired_at=at.replace(microsecond=0) + timedelta(seconds=1))
 
 
 def revoke(db: Connection, kid: str, at: datetime) -> None:

@@ -8,8 +8,7 @@ answers to, so that no web page can reach it under another name.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from deposit_token_sdk.errors import InvalidInput, NotGenuine, Unreadable
-from deposit_token_sdk.sandbox import api, clock, keyring, memory
+from deposit_token_sdk.sandbox import api, clock, invoices, keyring, memory
 from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import new_id
 from deposit_token_sdk.sandbox.memory import Kept
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 LARGEST_BODY: Final = 1 << 20
 _LOG = logging.getLogger("deposit_token_sdk.sandbox")
 _DROP = "sandbox.drop_connection"
+_DRIP = 0.05
 _NEVER_KEPT = frozenset({400, 401, 429})
 
 
@@ -87,13 +87,25 @@ class Api:
             raise Refused("malformed", "No text holds a NUL.")
         merchant = self._merchant(body)
         asked = api.Asked(path, request.args, _read(route, body))
-        self._trouble_before(route, asked)
-        kept = self._decide(route, merchant, asked, body, request_id)
-        if self.bank.faults.take("error_after", about=asked.about, route=route.template):
+        where = self._where(route, asked)
+        self._trouble_before(where)
+        kept = self._decide(route, merchant, asked, body, request_id, where)
+        if self.bank.faults.take("error_after", **where):
             raise Refused("internal", "The bank failed after it had done its work.")
-        if self.bank.faults.take("dropped", about=asked.about, route=route.template):
+        if self.bank.faults.take("dropped", **where):
             request.environ[_DROP] = True
-        return self._answer(kept, request_id)
+        answer = self._answer(kept, request_id)
+        if slow := self.bank.faults.take("dripping", **where):
+            self._drip(answer, slow.seconds)
+        return answer
+
+    def _where(self, route: api.Route, asked: api.Asked) -> dict[str, Any]:
+        """What faults are asked with: the route, and the ids and references at hand, an invoice's own among them."""
+        about: tuple[str | None, ...] = asked.about
+        if about and self.bank.faults:
+            with self.bank.desk() as desk:
+                about += invoices.other_names(desk, asked.about)
+        return {"about": about, "route": route.template}
 
     def _merchant(self, body: bytes) -> str:
         """Who asks: the owner of the key that signed. Raises Refused (``signature_invalid``)."""
@@ -124,17 +136,38 @@ class Api:
             )
         return owners[-1]
 
-    def _trouble_before(self, route: api.Route, asked: api.Asked) -> None:
-        where: dict[str, Any] = {"about": asked.about, "route": route.template}
+    def _trouble_before(self, where: dict[str, Any]) -> None:
         faults = self.bank.faults
         if late := faults.take("latency", **where):
-            time.sleep(late.seconds)
+            self.bank.pause(late.seconds)
         if busy := faults.take("rate_limited", **where):
             raise Refused("rate_limited", f"Try again in {busy.seconds:g} s.", retry_after=ceil(busy.seconds))
         if faults.take("error_before", **where):
             raise Refused("internal", "The bank failed before it did anything.", status=503, retry_after=1)
 
-    def _decide(self, route: api.Route, merchant: str, asked: api.Asked, body: bytes, request_id: str) -> Kept:
+    def _drip(self, answer: Response, seconds: float) -> None:
+        """Send the body a little at a time, so that the whole takes `seconds`."""
+        body = answer.get_data()
+        steps = max(1, min(len(body), int(seconds / _DRIP)))
+        size = ceil(len(body) / steps)
+
+        def pieces() -> Iterator[bytes]:
+            for start in range(0, len(body), size):
+                self.bank.pause(seconds / steps)
+                yield body[start : start + size]
+
+        answer.response = pieces()
+        answer.headers["Content-Length"] = str(len(body))
+
+    def _decide(
+        self,
+        route: api.Route,
+        merchant: str,
+        asked: api.Asked,
+        body: bytes,
+        request_id: str,
+        where: dict[str, Any],
+    ) -> Kept:
         if route.method == "GET":
             with self.bank.desk() as desk:
                 return _kept(route.status, route.decide(desk, merchant, asked))
@@ -146,14 +179,15 @@ class Api:
             before = memory.recall(desk.db, merchant, key, mark, desk.now)
             if before is not None:
                 return before
-            kept = self._work(route, desk, merchant, asked, request_id)
+            kept = self._work(route, desk, merchant, asked, request_id, where)
             if kept.status not in _NEVER_KEPT:
                 memory.keep(desk.db, merchant, key, mark, kept, desk.now)
             return kept
 
-    def _work(self, route: api.Route, desk: Any, merchant: str, asked: api.Asked, request_id: str) -> Kept:
+    def _work(
+        self, route: api.Route, desk: Any, merchant: str, asked: api.Asked, request_id: str, where: dict[str, Any]
+    ) -> Kept:
         """Do it, or refuse it with nothing done; and fail for good where a fault says so."""
-        where: dict[str, Any] = {"about": asked.about, "route": route.template}
         failure = _kept(500, problem("internal", "The bank failed, and keeps to it.", 500, request_id))
         if self.bank.faults.take("kept_error", **where):
             return failure

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import requests
+import zxingcpp
+from PIL import Image, ImageDraw
 
 from deposit_token_sdk.sandbox import Sandbox
 from tests.sandbox.shop import Shop
@@ -152,7 +154,8 @@ def test_the_page_cannot_be_framed_loads_nothing_from_elsewhere_and_keeps_its_ad
     assert answer.headers["referrer-policy"] == "same-origin"
     assert answer.headers["cache-control"] == "no-store"
     assert "HttpOnly" in answer.headers["set-cookie"]
-    assert "<script" not in answer.text
+    assert re.findall("<script[^>]*>", answer.text) == ['<script src="/static/bank.js" defer>']
+    assert "script-src 'self'" in policy
     assert len(invoice["pay_url"].rsplit("/", 1)[1]) >= 32
 
 
@@ -160,8 +163,57 @@ def test_a_merchants_name_is_text_and_never_markup(bank: Sandbox, browser: reque
     evil = Shop(bank, bank.control.create_merchant("evil", "<script>alert(1)</script>"))
     page = browser.get(evil.invoice()["pay_url"]).text
     evil.http.close()
-    assert "<script" not in page
+    assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_the_qr_code_decodes_to_the_pay_link_that_is_shown(shop: Shop, browser: requests.Session) -> None:
+    invoice = shop.invoice()
+    page = browser.get(invoice["pay_url"]).text
+    assert read_code(page) == invoice["pay_url"]
+    assert f'id="link">{invoice["pay_url"]}<' in page
+
+
+def read_code(page: str) -> str:
+    """What a camera would read off the QR code in the page: its lines are painted, and the picture is decoded."""
+    drawn = re.search(r'<svg viewBox="0 0 (\d+) \d+".*?class="qrline" stroke="#000" d="([^"]+)"', page)
+    assert drawn is not None
+    scale, size = 4, int(drawn[1])
+    picture = Image.new("L", (size * scale, size * scale), "white")
+    paint = ImageDraw.Draw(picture)
+    x = y = 0.0
+    for step, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?: ?(-?[\d.]+))?", drawn[2]):
+        if step == "h":
+            left, top = round(x * scale), round((y - 0.5) * scale)
+            x += float(first)
+            paint.rectangle((left, top, round(x * scale) - 1, top + scale - 1), "black")
+        else:
+            x, y = (float(first), float(second)) if step == "M" else (x + float(first), y + float(second))
+    (found,) = zxingcpp.read_barcodes(picture)
+    return str(found.text)
+
+
+def test_the_page_can_ask_how_it_stands_by_the_banks_clock(
+    bank: Sandbox, shop: Shop, browser: requests.Session
+) -> None:
+    invoice = shop.invoice()
+    page = browser.get(invoice["pay_url"]).text
+    told = browser.get(f"{invoice['pay_url']}/state").json()
+    assert f'data-state="{told["state"]}"' in page
+    assert 890 < told["left"] <= 900
+    bank.control.advance(600)
+    assert browser.get(f"{invoice['pay_url']}/state").json()["left"] <= 300
+    bank.control.pay(invoice["id"])
+    assert browser.get(f"{invoice['pay_url']}/state").json()["state"] != told["state"]
+    assert browser.get(f"{bank.url}/pay/guess/state").status_code == 404
+
+
+def test_the_countdown_is_read_out_by_nobody(shop: Shop, browser: requests.Session) -> None:
+    page = browser.get(shop.invoice()["pay_url"]).text
+    countdown = re.search(r'<span id="countdown"[^>]*>', page)
+    assert countdown is not None
+    assert "aria-live" not in countdown[0]
+    assert "role" not in countdown[0]
 
 
 def test_an_address_nobody_was_given_shows_nothing(bank: Sandbox, browser: requests.Session) -> None:
@@ -178,6 +230,6 @@ def test_the_front_page_shows_supply_and_the_newest_invoices(shop: Shop, browser
     assert "SANDBOX" in page
 
 
-@pytest.mark.parametrize("path", ["/favicon.ico", "/static/favicon.svg", "/static/bank.css"])
+@pytest.mark.parametrize("path", ["/favicon.ico", "/static/favicon.svg", "/static/bank.css", "/static/bank.js"])
 def test_the_bank_serves_its_own_icon_and_style(bank: Sandbox, browser: requests.Session, path: str) -> None:
     assert browser.get(bank.url + path).status_code == 200
