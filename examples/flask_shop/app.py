@@ -12,15 +12,16 @@ from flask import Flask, render_template, request
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response
 
-from deposit_token_sdk import DepositTokenError, Money
+from deposit_token_sdk import DepositTokenError
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.integrations.flask import webhooks
-from deposit_token_sdk.models import Quote
-from deposit_token_sdk.money import decimal_of
 from examples.flask_shop import basket, forms, models, payments
 from examples.flask_shop.admin import admin, set_password
 from examples.flask_shop.catalogue import CURRENCIES
 from examples.flask_shop.commands import add_commands
+from examples.flask_shop.languages import gettext as _
+from examples.flask_shop.languages import speak, token_number
+from examples.flask_shop.orders import kind_word, stage_word, state_word
 from examples.flask_shop.shop import shop
 
 CONTENT_SECURITY_POLICY = (
@@ -74,7 +75,10 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
 
 def _dress(app: Flask) -> None:
-    app.jinja_env.filters.update(money=money, tokens=tokens, token_number=token_number)
+    speak(app)
+    app.jinja_env.filters.update(
+        token_number=token_number, state_word=state_word, stage_word=stage_word, kind_word=kind_word
+    )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(DepositTokenError, _unfinished)
@@ -91,29 +95,17 @@ def _dress(app: Flask) -> None:
         return response
 
 
-def money(amount: Money) -> str:
-    """An amount as people read it: ``1,008.00 CNY``."""
-    return f"{amount.amount:,f} {amount.currency}"
-
-
-def tokens(units: int, quote: Quote) -> str:
-    """Token units as people read them, with the token's own decimals: ``139.26 SBUSD``."""
-    return f"{decimal_of(units, quote.decimals):,f} {quote.token}"
-
-
-def token_number(units: int, quote: Quote) -> str:
-    """Token units as a form repeats them: ``139.26``."""
-    return f"{decimal_of(units, quote.decimals):f}"
-
-
 def _refused(error: HTTPException) -> Response | tuple[str, int]:
     if error.code is None or error.code < 400 or isinstance(error, SecurityError):
         return error.get_response()  # a redirect, or a host that is not ours: no page of ours has an address there
-    return render_template("message.html", title=error.name, text=error.description), error.code
+    title = _("This page is not here") if error.code == 404 else _("That did not work")
+    own = error.description if error.description != type(error).description else None
+    text = own or _("Go back, reload the page and try again.")
+    return render_template("message.html", title=title, text=text), error.code
 
 
 def _unfinished(error: DepositTokenError) -> tuple[str, int]:
     # Nothing is known here of what the bank did, so nothing is said of it.
     payments.log.error("A page could not be finished: %s", error, exc_info=error)
-    text = "This step could not be finished. If you have paid, do nothing: the page of your order will show it."
-    return render_template("message.html", title="Please try again", text=text), 503
+    text = _("This step could not be finished. If you have paid, do nothing: the page of your order will show it.")
+    return render_template("message.html", title=_("Please try again"), text=text), 503

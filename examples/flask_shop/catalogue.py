@@ -9,65 +9,47 @@ from __future__ import annotations
 from typing import Final
 
 from deposit_token_sdk import Money
+from examples.flask_shop.languages import N_
 
-CURRENCIES: Final = {"EUR": "Euro", "CNY": "Renminbi", "JPY": "Japanese yen", "KWD": "Kuwaiti dinar"}
+CURRENCIES: Final = ("EUR", "CNY", "JPY", "KWD")
 
-COUNTRIES: Final = {
-    "AT": "Austria",
-    "AU": "Australia",
-    "BE": "Belgium",
-    "CA": "Canada",
-    "CH": "Switzerland",
-    "CN": "China",
-    "DE": "Germany",
-    "ES": "Spain",
-    "FR": "France",
-    "GB": "United Kingdom",
-    "HK": "Hong Kong",
-    "IE": "Ireland",
-    "IT": "Italy",
-    "JP": "Japan",
-    "KW": "Kuwait",
-    "NL": "Netherlands",
-    "SG": "Singapore",
-    "US": "United States",
-}
+COUNTRIES: Final = tuple("AT AU BE CA CH CN DE ES FR GB HK IE IT JP KW NL SG US".split())
 
 _TABLE: Final = (
     (
         "travel-set",
-        "Travel tea set",
-        "A pot, four cups and a felt case that fits a coat pocket.",
+        N_("Travel tea set"),
+        N_("A pot, four cups and a felt case that fits a coat pocket."),
         "128.50 EUR, 1008.00 CNY, 20900 JPY, 42.750 KWD",
     ),
     (
         "brass-kettle",
-        "Brass kettle",
-        "Holds a litre and a half and sings when it is ready.",
+        N_("Brass kettle"),
+        N_("Holds a litre and a half and sings when it is ready."),
         "84.00 EUR, 660.00 CNY, 13800 JPY, 28.125 KWD",
     ),
     (
         "tea-bowl",
-        "Tea bowl",
-        "Thrown by hand, glazed in ash grey. No two alike.",
+        N_("Tea bowl"),
+        N_("Thrown by hand, glazed in ash grey. No two alike."),
         "19.90 EUR, 156.00 CNY, 3200 JPY, 6.605 KWD",
     ),
     (
         "green-tea",
-        "Green tea, 100 g",
-        "First picking, steamed the same evening.",
+        N_("Green tea, 100 g"),
+        N_("First picking, steamed the same evening."),
         "9.80 EUR, 77.00 CNY, 1560 JPY, 3.255 KWD",
     ),
     (
         "tea-tin",
-        "Tea tin",
-        "Two lids, so that the leaves stay dry.",
+        N_("Tea tin"),
+        N_("Two lids, so that the leaves stay dry."),
         "12.40 EUR, 97.50 CNY, 1980 JPY, 4.115 KWD",
     ),
     (
         "linen-cloth",
-        "Linen cloth",
-        "Washed soft; for drying, wrapping and laying.",
+        N_("Linen cloth"),
+        N_("Washed soft; for drying, wrapping and laying."),
         "7.35 EUR, 58.00 CNY, 1150 JPY, 2.450 KWD",
     ),
 )

@@ -12,6 +12,8 @@ from collections.abc import Collection
 from flask import Flask, abort, request, session
 from markupsafe import Markup
 
+from examples.flask_shop.languages import gettext
+
 FIELD = "csrf"
 
 
@@ -36,7 +38,7 @@ def protect(app: Flask, *, exempt: Collection[str]) -> None:
             return
         known, sent = str(session.get(FIELD, "")), request.form.get(FIELD, "")
         if not known or not secrets.compare_digest(known.encode(), sent.encode()):
-            abort(400, "This form has grown old. Go back, reload the page and send it once more.")
+            abort(400, gettext("This form has grown old. Go back, reload the page and send it once more."))
 
     app.jinja_env.globals["csrf_field"] = lambda: hidden(FIELD, token())
     app.jinja_env.globals["one_time_field"] = lambda name: hidden(name, secrets.token_urlsafe(16))

@@ -115,6 +115,15 @@ class Line(Base):
         return self.price * self.count
 
 
+class Agreement(Base):
+    """That the buyer agreed to the total of a later price, by the reference of the attempt that has it."""
+
+    __tablename__ = "order_agreement"
+
+    reference: Mapped[str] = mapped_column(primary_key=True)
+    order_id: Mapped[str] = mapped_column(ForeignKey(Order.id))
+
+
 def new_content(lines: Iterable[Line]) -> Content:
     """The lines with their total and their digest: same goods at the same prices, same digest."""
     lines = sorted(lines, key=lambda line: line.sku)

@@ -10,9 +10,12 @@ from flask import session
 from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 
-from deposit_token_sdk import Attempt, OrderView, Status
-from examples.flask_shop import basket
+from deposit_token_sdk import Attempt, OrderView, RefundStage, Status
+from deposit_token_sdk.models import Quote, StatementKind
+from examples.flask_shop import basket, invoice
+from examples.flask_shop.languages import N_, gettext, token_number, tokens
 from examples.flask_shop.models import Content, Line, Order, db, new_content
+from examples.flask_shop.payments import payments
 
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REMEMBERED = 20
@@ -24,6 +27,7 @@ class Situation(StrEnum):
     UNSTARTED = "unstarted"
     ASKING = "asking"
     WAITING = "waiting"
+    NEW_TOTAL = "new_total"
     SHORT = "short"
     COMING = "coming"
     PAID = "paid"
@@ -36,6 +40,40 @@ class Situation(StrEnum):
     def final(self) -> bool:
         """Whether the page need not look again."""
         return self in (Situation.PAID, Situation.RETURNED)
+
+
+TO_PAY = (Situation.WAITING, Situation.SHORT)
+LOCKED = (*TO_PAY, Situation.NEW_TOTAL)
+
+STATES = {"open": N_("open"), "paid": N_("paid"), "returned": N_("taken back by the bank")}
+STAGES = {
+    RefundStage.REQUESTED: N_("asked for"),
+    RefundStage.UNKNOWN: N_("asked for"),
+    RefundStage.PENDING: N_("on its way"),
+    RefundStage.DONE: N_("done"),
+    RefundStage.FAILED: N_("failed"),
+    RefundStage.CANCELLED: N_("cancelled"),
+}
+KINDS = {
+    StatementKind.SETTLEMENT: N_("settlement"),
+    StatementKind.REFUND: N_("refund"),
+    StatementKind.RETURN: N_("return"),
+}
+
+
+def state_word(state: str) -> str:
+    """How the list of orders calls it."""
+    return gettext(STATES.get(state, state))
+
+
+def stage_word(stage: RefundStage) -> str:
+    """How far a refund has come, to the buyer."""
+    return gettext(STAGES[stage])
+
+
+def kind_word(kind: StatementKind) -> str:
+    """What the bank's statement is about."""
+    return gettext(KINDS[kind])
 
 
 def situation(view: OrderView) -> Situation:
@@ -67,7 +105,11 @@ def _ended(view: OrderView, status: Status, *, short: bool) -> Situation:
 
 
 class Page(TypedDict):
-    """What the templates of an order are given. `mark` changes whenever there is something new to say."""
+    """What the templates of an order are given. `mark` changes whenever there is something new to say.
+
+    `before` is the price that the buyer agreed to before the present one, None for the first. `amount_due` is what is
+    still to be paid, `amount_number` the same without the token, as a bank's form takes it.
+    """
 
     order: Order
     view: OrderView
@@ -75,15 +117,39 @@ class Page(TypedDict):
     content: Content
     situation: Situation
     mark: str
+    payable: invoice.Payable | None
+    lock: invoice.Lock | None
+    before: Quote | None
+    amount_due: str
+    amount_number: str
 
 
 def page(order: Order, view: OrderView) -> Page:
     """An order as it is shown: in the content that is being paid, or was, and not in one that came after."""
-    attempt, word = view.attempt, situation(view)
+    attempt, word, before = view.attempt, situation(view), None
+    if attempt and attempt.quote and word is Situation.WAITING:
+        agreed = invoice.agreements(order.id)
+        before = invoice.agreed_before(payments().store.attempts(order.id), attempt, agreed)
+        if before and before.due != attempt.quote.due and attempt.reference not in agreed:
+            word = Situation.NEW_TOTAL
     standing = attempt.standing if attempt else None
     content = order.content(attempt.content if attempt and not order.paid else None)
     mark = f"{word} {attempt.reference if attempt else ''} {standing.received if standing else 0}"
-    return Page(order=order, view=view, attempt=attempt, content=content, situation=word, mark=mark)
+    quote = attempt.quote if attempt else None
+    due = (standing.underpaid or standing.due) if standing else 0
+    return Page(
+        order=order,
+        view=view,
+        attempt=attempt,
+        content=content,
+        situation=word,
+        mark=mark,
+        payable=invoice.payable(attempt) if word in TO_PAY else None,
+        lock=invoice.lock(quote) if quote and word in LOCKED else None,
+        before=before,
+        amount_due=tokens(due, quote) if quote else "",
+        amount_number=token_number(due, quote) if quote else "",
+    )
 
 
 def ticket() -> tuple[str, str]:

@@ -16,6 +16,7 @@ from flask import (
     request,
     url_for,
 )
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from deposit_token_sdk import (
@@ -30,22 +31,29 @@ from deposit_token_sdk import (
 )
 from deposit_token_sdk.evidence import authenticate_stored
 from deposit_token_sdk.models import Confirmation, Proof
-from examples.flask_shop import basket, orders
+from examples.flask_shop import basket, invoice, languages, orders
 from examples.flask_shop.catalogue import COUNTRIES
+from examples.flask_shop.languages import N_
+from examples.flask_shop.languages import gettext as _
 from examples.flask_shop.models import Order, db, order_at, products
 from examples.flask_shop.payments import payments
 
 shop = Blueprint("shop", __name__)
 
+PAGES = {f"shop.{page}" for page in ("index", "show_basket", "checkout", "my_orders", "order", "receipt")}
+"""Where the choice of a language leads back to."""
+
 SOLD_OUT_WORDS = {
-    "nets_nothing": "This sum is too small to be paid in that token. Choose another token, or put more in the basket.",
-    "unsupported_currency": "The bank does not price that currency in this token. Choose another token.",
+    "nets_nothing": N_(
+        "This sum is too small to be paid in that token. Choose another token, or put more in the basket."
+    ),
+    "unsupported_currency": N_("The bank does not price that currency in this token. Choose another token."),
 }
-UNREACHABLE = (
+UNREACHABLE = N_(
     "The bank cannot be reached at the moment. Whoever has already paid need do nothing: the page of the order will "
     "show it. If you have not paid yet, please try again shortly."
 )
-IN_REVIEW = "Your payment is being looked at. Please do not pay again: we deliver, or we send it back."
+IN_REVIEW = N_("Your payment is being looked at. Please do not pay again: we deliver, or we send it back.")
 
 
 @shop.get("/")
@@ -65,6 +73,21 @@ def choose_currency() -> AnyResponse:
     return redirect(url_for(page), 303)
 
 
+@shop.post("/language")
+def choose_language() -> AnyResponse:
+    languages.choose_language(request.form.get("language", ""))
+    return redirect(_page_of_ours(request.form.get("back", "")), 303)
+
+
+def _page_of_ours(path: str) -> str:
+    """The address, made anew, of the page at this path; the first page if there is none of a buyer's there."""
+    try:
+        endpoint, values = current_app.url_map.bind("").match(path, method="GET")
+    except HTTPException:
+        endpoint, values = "", {}
+    return url_for(endpoint, **values) if endpoint in PAGES else url_for("shop.index")
+
+
 @shop.get("/basket")
 def show_basket() -> str:
     chosen = basket.choices()
@@ -76,7 +99,7 @@ def change_basket() -> AnyResponse:
     """Put pieces in (`add`), or have exactly so many (`count`)."""
     sku = request.form.get("sku", "")
     if all(product.sku != sku for product in products()):
-        abort(404, "There is no such product.")
+        abort(404, _("There is no such product."))
     added = request.form.get("add", type=int)
     count = request.form.get("count", 0, type=int)
     basket.set_count(sku, count if added is None else basket.count_of(sku) + max(added, 0))
@@ -118,7 +141,7 @@ def place_order() -> AnyResponse:
     if not chosen:
         return redirect(url_for("shop.show_basket"), 303)
     if country not in COUNTRIES or all(known.code != token for known in payments().tokens()):
-        flash("Choose a country and a token from the lists.", "warning")
+        flash(_("Choose a country and a token from the lists."), "warning")
         return redirect(url_for("shop.checkout"), 303)
     order = orders.place(basket.lines(chosen), country, token)
     if order.state != "open":
@@ -164,6 +187,8 @@ def status(address: str) -> Response:
         situation=page["situation"],
         mark=page["mark"],
         final=page["situation"].final,
+        left=page["lock"].left if page["lock"] else None,
+        now=page["lock"].now.isoformat() if page["lock"] else None,
         html=render_template("_status.html", **page),
     )
 
@@ -177,6 +202,16 @@ def again(address: str) -> AnyResponse:
     if last is None:
         return _start(found, found.latest, found.token, found.country, otherwise=page)
     return _start(found, last.content, last.token, last.buyer_country, otherwise=page)
+
+
+@shop.post("/orders/<address>/agree")
+def agree(address: str) -> AnyResponse:
+    """The buyer agrees to the total of this very price. If it is not the present one, the page shows which is."""
+    found = _order(address)
+    attempt = payments().view(found.id).attempt
+    if attempt is not None and attempt.reference == request.form.get("reference"):
+        invoice.agree(attempt)
+    return redirect(url_for("shop.order", address=address), 303)
 
 
 @shop.get("/orders/<address>/receipt")
@@ -198,10 +233,19 @@ def confirmation(address: str, number: int) -> Response:
     return Response(signed[number - 1].evidence.content, mimetype="application/jose")
 
 
+@shop.get("/orders/<address>/confirmation-<int:number>-keys.json")
+def confirmation_keys(address: str, number: int) -> Response:
+    """The bank's public keys that were kept beside that statement, as a JWK set (RFC 7517)."""
+    signed = _verified(_order(address))
+    if not 1 <= number <= len(signed):
+        abort(404)
+    return Response(signed[number - 1].evidence.keys, mimetype="application/jwk-set+json")
+
+
 def _order(address: str) -> Order:
     found = order_at(address)
     if found is None:
-        abort(404, "There is no order at this address.")
+        abort(404, _("There is no order at this address."))
     return found
 
 
@@ -226,11 +270,12 @@ def _start(found: Order, digest: str, token: str, country: str, *, otherwise: st
         current_app.logger.warning("The bank's answer on order %s is not known yet", found.id)
     except (PriceRefused, BankRefused, InvalidInput) as error:
         current_app.logger.warning("Order %s was refused: %s", found.id, error)
-        flash(SOLD_OUT_WORDS.get(error.reason, f"The bank gave no price for this ({error.reason})."), "warning")
+        text = SOLD_OUT_WORDS.get(error.reason, N_("The bank gave no price for this (%(reason)s)."))
+        flash(_(text).replace("%(reason)s", error.reason), "warning")
         return redirect(otherwise, 303)
     except BankUnavailable as error:
         current_app.logger.warning("The bank cannot be reached: %s", error)
-        flash(UNREACHABLE, "warning")
+        flash(_(UNREACHABLE), "warning")
         return redirect(otherwise, 303)
     return redirect(url_for("shop.order", address=found.address), 303)
 
@@ -243,7 +288,7 @@ def _not_started(found: Order, digest: str, error: NotAllowed) -> AnyResponse:
         changed = digest != found.paid
     elif error.reason == "payment_in_review":
         orders.stay_with(found, payments().view(found.id).attempt)
-        flash(IN_REVIEW, "warning")
+        flash(_(IN_REVIEW), "warning")
     return _as_it_was(found, changed=changed)
 
 

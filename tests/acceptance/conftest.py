@@ -118,7 +118,7 @@ class Visitor:
         return self.page.locator("[data-order]").inner_text()
 
 
-@pytest.fixture(params=[DESKTOP], ids=["desktop"])
+@pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
 def visitor(request: pytest.FixtureRequest, browser: Browser, shop: str, bank: Sandbox) -> Iterator[Visitor]:
     """A visitor whose browser must have nothing to complain of, whatever the test does."""
     yield from visiting(browser, shop, viewport=request.param)
