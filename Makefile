@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 EXTRAS := sql,flask,sandbox,cli
 
-.PHONY: help demo test check lint types floors bench clean chromium
+.PHONY: help demo test check lint types floors bench pictures clean chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make test          the tests, Chromium included'
 	@echo 'make check         lint, types and floors; make -k check runs all of them'
 	@echo 'make bench         the figures of benchmarks/'
+	@echo 'make pictures      take the pictures of the README anew, in docs/pictures'
 	@echo 'make clean         remove .venv and everything built'
 
 # `exec`, so that signals reach the demo itself and its exit code is make's.
@@ -40,6 +41,9 @@ floors: $(VENV)/.check
 
 bench: $(VENV)/.bench
 	@exec $(BIN)/python -m benchmarks
+
+pictures: $(VENV)/.test chromium
+	@exec $(BIN)/python -m examples.pictures
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
