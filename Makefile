@@ -6,16 +6,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
-EXTRAS := sql,flask,sandbox,cli
+EXTRAS := sql,postgres,flask,celery,sandbox,cli
 
-.PHONY: help demo test check lint types floors bench pictures clean chromium
+.PHONY: help demo demo-scale test check lint types floors bench bench-scale torture pictures clean chromium servers
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo          start bank and shop, buy once, leave both running (ONCE=1: stop after the purchase)'
-	@echo 'make test          the tests, Chromium included'
+	@echo 'make demo-scale    the same on PostgreSQL, Redis, gunicorn and Celery (ONCE=1 too)'
+	@echo 'make test          the tests; Chromium, PostgreSQL and Redis are installed for them'
 	@echo 'make check         lint, types and floors; make -k check runs all of them'
 	@echo 'make bench         the figures of benchmarks/'
+	@echo 'make bench-scale   those of a large inbox and of paid orders a second, on SQLite and PostgreSQL'
+	@echo 'make torture       kill shop, worker and bank during 1,000 purchases, on SQLite and PostgreSQL (SEED=… repeats)'
 	@echo 'make pictures      take the pictures of the README anew, in docs/pictures'
 	@echo 'make clean         remove .venv and everything built'
 
@@ -23,8 +26,12 @@ help:
 demo: $(VENV)/.demo
 	@exec $(BIN)/python -m examples.demo
 
+# The same shop on PostgreSQL, Redis, gunicorn and Celery, in a temporary folder and on free ports.
+demo-scale: $(VENV)/.demo servers
+	@exec $(BIN)/python -m examples.demo.scale
+
 # Two workers; options of PYTEST_ADDOPTS come later on the command line and win.
-test: $(VENV)/.test chromium
+test: $(VENV)/.test chromium servers
 	@PYTEST_ADDOPTS="-n 2 $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
 
 check: lint types floors
@@ -41,6 +48,14 @@ floors: $(VENV)/.check
 
 bench: $(VENV)/.bench
 	@exec $(BIN)/python -m benchmarks
+
+# A few minutes, 8 GB in the folder for temporary files, and a machine that does nothing else.
+bench-scale: $(VENV)/.bench servers
+	@exec $(BIN)/python -m benchmarks scale
+
+# Five minutes at most, for both databases together; what can be set is at the head of tests/torture/__main__.py.
+torture: $(VENV)/.demo servers
+	@exec $(BIN)/python -m tests.torture
 
 pictures: $(VENV)/.test chromium
 	@exec $(BIN)/python -m examples.pictures
@@ -77,17 +92,27 @@ $(VENV)/.check: $(VENV)/.bench
 	@$(PIP) install --group check
 	@touch $@
 
-# The browser tests drive Debian's Chromium.
-chromium:
-	@[ -x /usr/bin/chromium ] && exit 0; \
+# What comes from Debian: $(1) a test that says whether it is here, $(2) its packages, $(3) what it is for. One at a
+# time, with `make -j` too.
+define debian
+	@{ $(1); } >/dev/null 2>&1 && exit 0; \
 	if [ "$$(id -u)" = 0 ]; then as_root=; \
 	elif sudo -n true </dev/null 2>/dev/null; then as_root='sudo -n'; \
 	else as_root=none; fi; \
 	if [ "$$as_root" != none ] && command -v apt-get >/dev/null 2>&1; then \
-	  echo 'Installing Chromium for the browser tests …'; \
-	  $$as_root apt-get -qq update </dev/null && \
-	  $$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium </dev/null >/dev/null; \
+	  echo 'Installing $(2) for $(3) …'; \
+	  $$as_root flock /run/lock env DEBIAN_FRONTEND=noninteractive sh -c \
+	    'apt-get -qq update && apt-get -qq install -y --no-install-recommends $(2) >/dev/null' </dev/null; \
 	fi; \
-	[ -x /usr/bin/chromium ] || { \
-	  echo 'The browser tests need Chromium: install the package "chromium" (apt-get install chromium), then make test again.' >&2; \
-	  echo 'Without it, all other tests run by: $(BIN)/python -m pytest -m "not acceptance"' >&2; exit 1; }
+	{ $(1); } >/dev/null 2>&1 || { \
+	  echo 'Needed for $(3): install $(2) (apt-get install $(2)), then make $@ again.' >&2; \
+	  echo 'All tests that need neither browser nor servers: $(BIN)/python -m pytest -m "not acceptance"' >&2; exit 1; }
+endef
+
+# The browser tests drive Debian's Chromium.
+chromium:
+	$(call debian,[ -x /usr/bin/chromium ],chromium,the browser tests)
+
+# PostgreSQL and Redis: their binaries alone are used, on ports and in folders of our own.
+servers:
+	$(call debian,ls /usr/lib/postgresql/*/bin/postgres && command -v redis-server,postgresql redis-server,the tests on PostgreSQL and Redis)

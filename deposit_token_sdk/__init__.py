@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from deposit_token_sdk.checkout.receiving import Answer as Answer
     from deposit_token_sdk.checkout.sql import SqlStore as SqlStore
     from deposit_token_sdk.checkout.store import Attempt as Attempt
+    from deposit_token_sdk.checkout.store import Verdict as Verdict
     from deposit_token_sdk.client import Client as Client
     from deposit_token_sdk.errors import BankRefused as BankRefused
     from deposit_token_sdk.errors import BankUnavailable as BankUnavailable
     from deposit_token_sdk.errors import ConfigurationError as ConfigurationError
+    from deposit_token_sdk.errors import DatabaseBusy as DatabaseBusy
     from deposit_token_sdk.errors import DepositTokenError as DepositTokenError
     from deposit_token_sdk.errors import InvalidInput as InvalidInput
     from deposit_token_sdk.errors import InvalidType as InvalidType
@@ -45,12 +47,13 @@ _HOMES = {
     "checkout.hooks": ("Late", "News", "Paid"),
     "checkout.receiving": ("Answer",),
     "checkout.sql": ("SqlStore",),
-    "checkout.store": ("Attempt",),
+    "checkout.store": ("Attempt", "Verdict"),
     "client": ("Client",),
     "errors": (
         "BankRefused",
         "BankUnavailable",
         "ConfigurationError",
+        "DatabaseBusy",
         "DepositTokenError",
         "InvalidInput",
         "InvalidType",

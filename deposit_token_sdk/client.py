@@ -131,7 +131,7 @@ class Client:
     def from_env(cls, environ: Mapping[str, str] = os.environ, *, hooks: Iterable[Hook] = ()) -> Self:
         """The client that the DEPOSIT_TOKEN_* variables describe. Raises ConfigurationError."""
         from deposit_token_sdk.issuers import issuer_from  # noqa: PLC0415  # an issuer brings all of signing
-        from deposit_token_sdk.settings import Settings  # noqa: PLC0415
+        from deposit_token_sdk.settings import Settings  # noqa: PLC0415  # as above
 
         settings = Settings.from_env(environ)
         client = cls(
@@ -163,6 +163,7 @@ class Client:
     statements = _verb(Issuer.statements)
     backing = _verb(Issuer.backing)
     ledger = _verb(Issuer.ledger)
+    test_webhook = _verb(Issuer.test_webhook)
     read_event = _verb(Issuer.read_event)
     report_event = _verb(Issuer.report_event)
     report_invoice = _verb(Issuer.report_invoice)
@@ -227,4 +228,4 @@ def _transport(**settings: object) -> Carrier:
     """The transport over requests, imported when the first client is made, not before."""
     from deposit_token_sdk.transport import Transport  # noqa: PLC0415  # requests takes longer than all of ours
 
-    return Transport(**settings)  # type: ignore[arg-type]
+    return Transport(**settings)  # type: ignore[arg-type]  # Transport checks each of them itself

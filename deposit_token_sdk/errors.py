@@ -64,6 +64,13 @@ class OrderChanged(NotAllowed):
     """The order changed while money for its former content is on its way; a person must look first."""
 
 
+class DatabaseBusy(DepositTokenError):
+    """Another writer held the shop's database for too long, or the two waited for each other (``database_busy``).
+
+    This transaction was rolled back whole: do the same again, or let the next delivery or `reconcile` do it.
+    """
+
+
 class PriceRefused(DepositTokenError):
     """The bank's quote does not add up, or its fee is above the shop's ceiling. Nothing was reserved."""
 

@@ -40,6 +40,7 @@ E = TypeVar("E", bound=StrEnum)
 QUOTE_TYP: Final = "deposit-quote+jws"
 BACKING_TYP: Final = "deposit-backing+jws"
 CAPTURE_TYP: Final = "deposit-capture+jws"
+SEAL_TYP: Final = "deposit-seal+jws"
 TYPS: Final = {
     StatementKind.SETTLEMENT: "deposit-settlement+jws",
     StatementKind.REFUND: "deposit-refund+jws",
@@ -287,7 +288,7 @@ def _confirmation(kind: StatementKind, claims: dict[str, Any], evidence: Evidenc
         quote_digest=text("quote_digest") if kind is StatementKind.SETTLEMENT else None,
         movement=text("refund" if refund else "movement"),
         units=strict_json.units(claims, "units"),
-        accepted_at=issued_at if refund else strict_json.moment(claims, "accepted_at"),
+        accepted_at=issued_at if refund and "accepted_at" not in claims else strict_json.moment(claims, "accepted_at"),
         issued_at=issued_at,
         evidence=evidence,
         of=text("of") if kind is StatementKind.RETURN else None,

@@ -248,7 +248,11 @@ class Backing:
 
 @frozen
 class LedgerEntry:
-    """One posting of the bank's ledger of a day, towards (payment) or from (return, refund, fee) the merchant."""
+    """One posting of the bank's ledger of a day, towards (payment, refund_failed) or from (return, refund, fee) the
+    merchant.
+
+    `movement` is the refund's id where the entry is about a refund, and `refund_reference` the shop's own for it.
+    """
 
     id: str
     at: datetime
@@ -258,3 +262,32 @@ class LedgerEntry:
     movement: str
     token: str
     units: int
+    refund_reference: str | None = None
+
+
+@frozen
+class LedgerPage:
+    """A page of a day's ledger and the cursor of the next, None on the last."""
+
+    entries: tuple[LedgerEntry, ...]
+    next: str | None
+
+
+@frozen
+class WebhookTest:
+    """What answered the bank's test event at the shop's webhook address, word for word and not followed.
+
+    `status` is None where nothing answered; `error` then says why in one word (name_unknown, refused, tls_failed,
+    timed_out, broken_off, address_unusable) and `detail` in the bank's words. `event` is the event's id, `body` the
+    beginning of the answer.
+    """
+
+    event: str
+    url: str
+    status: int | None
+    location: str | None
+    content_type: str | None
+    body: str
+    milliseconds: int
+    error: str | None
+    detail: str

@@ -62,11 +62,15 @@ def check(quote: Quote, asked: NewQuote, max_fee: Decimal) -> None:
 
 @frozen
 class RefundPart:
-    """An earlier refund of the same invoice: its units, its share of the price if asked in it, its stage."""
+    """An earlier refund of the same invoice: its units, its share of the price if asked in it, its stage.
+
+    `beside` says that it sent back money that came beside the price: in token units, and no part of the price.
+    """
 
     units: int
     price: Money | None
     stage: RefundStage
+    beside: bool = False
 
 
 def refundable(quote: Quote, received: int, refunds: Iterable[RefundPart]) -> int:
@@ -78,10 +82,13 @@ def _refundable_at_first(quote: Quote, received: int) -> int:
     return received - (quote.fee if quote.bearer is Bearer.DEBT else 0)
 
 
-def refund_units(asked: int | Money, quote: Quote, received: int, refunds: Iterable[RefundPart]) -> int:
+def refund_units(
+    asked: int | Money, quote: Quote, received: int, refunds: Iterable[RefundPart], *, beside: bool = False
+) -> int:
     """Token units of the refund asked for, in token units or in the price's currency.
 
-    A part of the price is rounded down; the refund that completes the price takes the exact rest. Raises NotAllowed
+    A part of the price is rounded down; the refund that completes the price takes the exact rest. `beside`: this one
+    sends back money that came beside the price, so it may stand beside parts of it. Raises NotAllowed
     (``refund_not_positive``, ``refund_currency``, ``refund_mixed``, ``refund_exceeds``) and InvalidType
     (``amount_type``); nothing is changed then.
     """
@@ -90,11 +97,12 @@ def refund_units(asked: int | Money, quote: Quote, received: int, refunds: Itera
             "amount_type", f"A refund is asked in token units (int) or Money, not {type(asked).__name__}."
         )
     counting = [part for part in refunds if part.stage.counts]
-    if any((part.price is None) is isinstance(asked, Money) for part in counting):
+    parts = [part for part in counting if not part.beside]
+    if not beside and any((part.price is None) is isinstance(asked, Money) for part in parts):
         raise NotAllowed(
             "refund_mixed", "Refunds of one invoice are asked in token units or in the price's currency, never in both."
         )
-    units = _units_of_price(asked, quote, received, counting) if isinstance(asked, Money) else asked
+    units = _units_of_price(asked, quote, received, parts) if isinstance(asked, Money) else asked
     left = refundable(quote, received, counting)
     if units > left:
         raise NotAllowed("refund_exceeds", f"{units} units were asked for, but only {left} can be refunded.")

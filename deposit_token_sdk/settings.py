@@ -26,7 +26,7 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "URL": (None, "The bank's base address: https, or http on loopback."),
     "MERCHANT": (None, "The merchant's id at the bank: `aud` of every statement."),
     "MODE": (None, "`test` or `live`; statements and events of the other mode are refused."),
-    "SIGNING_KEY": ("", "The merchant's private key (PEM, Ed25519) that signs requests and capture orders."),
+    "SIGNING_KEY": ("", "The merchant's private key (PEM, Ed25519) that signs requests, capture orders and seals."),
     "SIGNING_KEY_FILE": ("", "A file with that key, instead of the key itself."),
     "SIGNING_KEY_ID": ("", "The name by which the bank knows that key."),
     "MESSAGE_SIGNATURES": ("on", "`off` sends unsigned requests and takes unsigned answers: for mutual TLS only."),
@@ -44,6 +44,7 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "ATTEMPTS": ("5", "How often one call is tried at most."),
     "MAX_BYTES": ("1048576", "The largest answer that is read."),
     "SKEW": ("300", "Seconds by which the bank's clock and ours may differ."),
+    "CHECKOUT": ("", "Where the commands of `deposit-token` find the shop, as MODULE:NAME; no client reads it."),
 }
 """Every setting: its default (None where it must be given) and its meaning."""
 

@@ -1,8 +1,39 @@
-"""What holds for every test: random examples are bounded in number, never by the clock of a busy machine."""
+"""What holds for every test: random examples are bounded in number, never by the clock of a busy machine; and the
+databases that tests run on.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
+from sqlalchemy import Engine
+
+from tests import databases
 
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+
+def pytest_unconfigure() -> None:
+    databases.end_servers()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "dbms" in metafunc.fixturenames and metafunc.definition.get_closest_marker("on_both"):
+        metafunc.parametrize("dbms", databases.DBMS, indirect=True)
+
+
+@pytest.fixture
+def dbms(request: pytest.FixtureRequest) -> str:
+    """The kind of database: SQLite, and where the test is marked `databases.ON_BOTH` PostgreSQL too."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def database(dbms: str, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on an empty database that is the test's alone."""
+    with databases.fresh(dbms, tmp_path) as engine:
+        yield engine

@@ -22,10 +22,10 @@ STEPS = ["quote", "invoice", "approval", "webhook", "order paid", "confirmation"
 
 
 @contextmanager
-def demo(tmp_path: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def demo(tmp_path: Path, module: str = "examples.demo", **environ: str) -> Iterator[subprocess.Popen[str]]:
     """The demo running, its data under `tmp_path`; killed at the end if it is still there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "examples.demo"],
+        [sys.executable, "-m", module],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(tmp_path), "BANK_PORT": "0", "SHOP_PORT": "0"} | environ,
         stdin=subprocess.DEVNULL,

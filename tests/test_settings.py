@@ -10,7 +10,7 @@ import pytest
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.models import Mode
-from deposit_token_sdk.settings import PREFIX, TABLE, Settings
+from deposit_token_sdk.settings import PREFIX, TABLE, Secret, Settings
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 
 REQUIRED = {
@@ -40,7 +40,8 @@ def refused_value(**changes: str) -> ConfigurationError:
 
 def test_every_setting_becomes_a_field_of_the_settings() -> None:
     fields = {field.name.upper() for field in attrs.fields(Settings)}
-    assert {name for name in TABLE if name not in fields} == {"SIGNING_KEY_FILE"}  # read into SIGNING_KEY
+    read_elsewhere = {"SIGNING_KEY_FILE", "CHECKOUT"}  # into SIGNING_KEY, and by the commands alone
+    assert {name for name in TABLE if name not in fields} == read_elsewhere
     assert fields <= set(TABLE)
 
 
@@ -224,3 +225,8 @@ def test_settings_do_not_change_once_read() -> None:
     settings = Settings.from_env(REQUIRED)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         settings.url = "https://other.example"  # type: ignore[misc]
+
+
+def test_the_shop_may_name_its_checkout_for_the_commands_beside_the_clients_settings() -> None:
+    none = Secret("")
+    assert attrs.evolve(read(CHECKOUT="shop:app"), signing_key=none) == attrs.evolve(read(), signing_key=none)

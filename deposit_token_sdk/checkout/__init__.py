@@ -10,9 +10,35 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deposit_token_sdk.checkout import bank, decisions, door, intents, receiving, store
+    from deposit_token_sdk.checkout import (
+        bank,
+        day,
+        decisions,
+        door,
+        health,
+        intents,
+        outbox,
+        receiving,
+        review,
+        seal,
+        store,
+        sweeping,
+    )
 
-__all__ = ["bank", "decisions", "door", "intents", "receiving", "store"]
+__all__ = [
+    "bank",
+    "day",
+    "decisions",
+    "door",
+    "health",
+    "intents",
+    "outbox",
+    "receiving",
+    "review",
+    "seal",
+    "store",
+    "sweeping",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -12,9 +12,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from deposit_token_sdk.checkout.door import Applied, Door
+from attrs import evolve
+
+from deposit_token_sdk.checkout.decisions import UNFINISHED, ask_again
+from deposit_token_sdk.checkout.door import Applied, Door, Outcome
 from deposit_token_sdk.checkout.intents import ORDER_LIFE, installation_of, renew
-from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Verb
+from deposit_token_sdk.checkout.store import POLLED, Attempt, Inbox, Intent, RefundRecord, Verb
 from deposit_token_sdk.client import Client
 from deposit_token_sdk.errors import (
     BankRefused,
@@ -26,7 +29,7 @@ from deposit_token_sdk.errors import (
     PriceRefused,
 )
 from deposit_token_sdk.issuers.protocol import Capability
-from deposit_token_sdk.lifecycle import RefundStage, Status, held
+from deposit_token_sdk.lifecycle import Status, held
 from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
 
 T = TypeVar("T")
@@ -137,8 +140,11 @@ class Desk:
             self._answer(intent, invoice.word)
         return applied
 
-    def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent) -> Applied | None:
-        """Ask the bank to send money back; what it refuses frees the amount, and is raised."""
+    def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent, *, unseen: bool = False) -> Applied | None:
+        """Ask the bank to send money back; what it refuses frees the amount, and is raised.
+
+        `unseen`: nobody waits for the answer, so a refusal is put up for review.
+        """
         client = self.client(attempt.issuer)
         invoice = _invoice_of(attempt)
         asked = NewRefund(refund.reference, installation_of(refund.reference), invoice, refund.units, intent.keys[0])
@@ -146,9 +152,7 @@ class Desk:
             client.refund(asked)
         except BankRefused as refusal:
             if client.find_refund(refund.reference) is None:
-                with self._store.begin() as tx:
-                    tx.save_refund(refund.reference, RefundStage.FAILED, None)
-                    tx.answer_intent(Verb.REFUND, refund.reference, refusal.reason)
+                self._door.refund_refused(attempt, refund, refusal.reason, self._now(), unseen=unseen)
                 raise
         return self._followed_up(intent, lambda: self._apply(client, client.invoice(invoice)))
 
@@ -166,15 +170,35 @@ class Desk:
 
     # -- asking --------------------------------------------------------------------------------------------
 
-    def ask(self, reference: str) -> Applied | None:
+    def ask(self, reference: str, ended_within: timedelta | None = None) -> Applied | None:
         """Apply what the bank says now and repair what is open; None if the bank knows nothing to apply.
 
-        News comes first, so that an intent that cannot be finished hides none; its error is raised at the end.
+        News comes first, so that an intent that cannot be finished hides none; its error is raised at the end. When
+        to ask again is written down once the bank has answered (`decisions.ask_again`).
         """
         with self._store.begin() as tx:
             tx.lock_attempt(reference)
-            tx.asked(reference, self._now())
+            tx.watch(reference, self._now())
             intents = tx.open_intents(reference)
+        try:
+            applied = self._asked(reference, intents)
+        except BankRefused:
+            self._rest(reference, ended_within)
+            raise
+        self._rest(reference, ended_within)
+        return applied
+
+    def _rest(self, reference: str, ended_within: timedelta | None) -> None:
+        """The bank has answered: an attempt that has ended is asked about more rarely from now on, and then no more."""
+        if self.attempt(reference).ended is None:
+            return
+        with self._store.begin() as tx:
+            attempt = next(one for one in tx.lock_attempt(reference) if one.reference == reference)
+            refunding = any(refund.stage in UNFINISHED for refund in tx.refunds(reference))
+            unfinished = refunding or bool(tx.open_intents(reference))
+            tx.watch(reference, ask_again(attempt, self._now(), unfinished=unfinished, ended_within=ended_within))
+
+    def _asked(self, reference: str, intents: tuple[Intent, ...]) -> Applied | None:
         for intent in intents:
             if intent.verb is Verb.START:
                 self.resume(intent)
@@ -186,7 +210,7 @@ class Desk:
         for intent in intents:
             if intent.verb is not Verb.START:
                 try:
-                    applied = self.resume(intent) or applied
+                    applied = _both(applied, self.resume(intent))
                 except DepositTokenError as error:
                     failures.append(error)
         if failures:
@@ -248,7 +272,7 @@ class Desk:
         return self._repeat(
             client,
             intent,
-            lambda keyed: self.refund(attempt, refund, keyed),
+            lambda keyed: self.refund(attempt, refund, keyed, unseen=True),
             lambda: client.find_refund(refund.reference) is None,
         )
 
@@ -281,7 +305,7 @@ class Desk:
         report = client.report_invoice(invoice)
         message = Inbox(
             issuer=client.issuer.name,
-            key=f"poll:{report.reference}:{report.digest}",
+            key=f"{POLLED}{report.reference}:{report.digest}",
             digest=report.digest,
             reference=report.reference,
             received_at=self._now(),
@@ -291,6 +315,14 @@ class Desk:
     def can(self, issuer: str, capability: Capability) -> bool:
         """Whether this issuer offers the capability."""
         return capability in self.client(issuer).issuer.capabilities
+
+
+def _both(first: Applied | None, second: Applied | None) -> Applied | None:
+    """What two answers of the bank came to: the second, unless it only repeated the first."""
+    if first is None or second is None:
+        return second or first
+    told = first if second.outcome is Outcome.REPEATED else second
+    return evolve(told, send_back=first.send_back or second.send_back)
 
 
 def _invoice_of(attempt: Attempt) -> str:

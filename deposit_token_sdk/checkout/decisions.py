@@ -7,6 +7,7 @@ other money is for a person: it is put up for review, never dropped and never fu
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
@@ -131,8 +132,13 @@ def _end(after: Standing) -> str | None:
 
 
 def _fresh(stage: Stage, known: History, before: Standing, shown: History, after: Standing) -> tuple[str, ...]:
-    """The movements that the new history shows at this stage and the old one did not; none that are in conflict."""
-    return tuple(sorted(_at(stage, shown, after) - _at(stage, known, before)))
+    """The movements that the new history shows at this stage and the old one did not, the first accepted first.
+
+    None that are in conflict.
+    """
+    when = {seen.movement: seen.accepted_at for seen in shown.observations if seen.stage is stage}
+    new = _at(stage, shown, after) - _at(stage, known, before)
+    return tuple(sorted(new, key=lambda movement: (when[movement], movement)))
 
 
 def _at(stage: Stage, history: History, standing: Standing) -> set[str]:
@@ -168,6 +174,27 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
         return RefundNews(stage, "refunded", None)
     detail = f"The bank's word on the refund of {known.units} units is {told.word}: its amount is free again."
     return RefundNews(stage, "refund_failed", Doubt("refund_failed", known.reference, detail))
+
+
+FRESH = timedelta(hours=1)
+"""For so long after an attempt was made, a sweep asks about it each time, ended or not."""
+
+
+def ask_again(
+    attempt: Attempt, now: datetime, *, unfinished: bool, ended_within: timedelta | None = None
+) -> datetime | None:
+    """When a sweep is to ask the bank about this attempt next, it having been asked just now.
+
+    That is at once for an attempt that is live, or has an intent without an answer or an unfinished refund. What has
+    ended is asked about ever more rarely, since a bank can take money back, or receive it late; None, so no more,
+    once it was made longer than `ended_within` ago (by default never).
+    """
+    if unfinished or attempt.ended is None:
+        return now
+    age = now - attempt.created_at
+    if ended_within is not None and age > ended_within:
+        return None
+    return now + max(timedelta(0), age - FRESH) / 4
 
 
 def may_replace(live: Attempt, refunded: int) -> None:
@@ -207,7 +234,7 @@ def may_start(attempts: tuple[Attempt, ...], refunded: Callable[[Attempt], int])
             raise NotAllowed(
                 "payment_in_review",
                 f"Order {attempt.order_id!r} was paid by attempt {attempt.reference}, and that payment waits for a "
-                f"decision: deliver by hand, or refund it before the buyer is asked to pay again.",
+                f"decision: accept it, or refund it, before the buyer is asked to pay again (`deposit-token review`).",
             )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve, frozen
 
@@ -19,11 +19,24 @@ from deposit_token_sdk.checkout import decisions
 from deposit_token_sdk.checkout.decisions import Doubt, Plan
 from deposit_token_sdk.checkout.hooks import HookFailed, Hooks, Late, News, Paid
 from deposit_token_sdk.checkout.intents import installation_of, refundable, reserve_refund, sent_back
-from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Review, Store, Tx, Verb
-from deposit_token_sdk.errors import NotAllowed, NotOurs
+from deposit_token_sdk.checkout.store import (
+    MOVED,
+    POLLED,
+    Attempt,
+    Decision,
+    Inbox,
+    Intent,
+    RefundRecord,
+    Review,
+    Store,
+    Tx,
+    Verb,
+    Verdict,
+)
+from deposit_token_sdk.errors import InvalidInput, NotAllowed, NotOurs
 from deposit_token_sdk.evidence import Accepted, Expected
 from deposit_token_sdk.issuers.protocol import Issuer
-from deposit_token_sdk.lifecycle import History
+from deposit_token_sdk.lifecycle import History, RefundStage
 from deposit_token_sdk.models import Proof, Refund, Report, StatementKind
 
 _LOG = logging.getLogger("deposit_token_sdk")
@@ -45,36 +58,52 @@ class Outcome(StrEnum):
     HOOK_FAILED = "hook_failed"
 
 
+_APPLIED = f"{Outcome.APPLIED}:applied"
+"""What is noted of a message from the start: it is rolled back with the rest where that does not come true."""
+
 UNFINISHED = frozenset({Outcome.HOOK_FAILED, Outcome.NOT_OURS, Outcome.PARKED, Outcome.CONTENT_CHANGED})
 """Outcomes of a poll that somebody must look at."""
 
 
 @frozen
 class Applied:
-    """The outcome, why, and the reserved refund of a late payment that is to be sent back now, if there is one."""
+    """The outcome, why, and the reserved refund of a late payment that is to be sent back now, if there is one.
+
+    `moved` says that it showed something that was not known.
+    """
 
     outcome: Outcome
     reason: str
     send_back: Intent | None = None
+    moved: bool = False
+
+
+AUTOMATIC: Final = "deposit-token"
+"""Who has decided what the checkout closed itself."""
 
 
 class Door:
-    """Applies reports to a store. Decides nothing itself: `evidence` and `decisions` do."""
+    """Applies reports to a store. Decides nothing itself: `evidence` and `decisions` do.
 
-    def __init__(self, store: Store, hooks: Hooks) -> None:
+    `by` and `note` stand in the decision by which the door closes the review of a hook that failed and now has not.
+    """
+
+    def __init__(self, store: Store, hooks: Hooks, by: str = AUTOMATIC, note: str = "Applied meanwhile.") -> None:
         self.store = store
         self._hooks = hooks
+        self._by = by
+        self._note = note
 
     def note(self, message: Inbox, outcome: Outcome, reason: str) -> Applied:
         """Record a message of which nothing is applied; one that cannot be read goes before a person."""
         try:
             with self.store.begin() as tx:
-                known = tx.claim(message)
+                known = tx.claim(evolve(message, outcome=f"{outcome}:{reason}"))
                 if known is not None:
                     return self._again(tx, message, known)
-                tx.record(message.issuer, message.key, f"{outcome}:{reason}")
                 if outcome is Outcome.UNREADABLE:
                     self._park(tx, message, outcome, reason, "")
+                self._close(tx, message, whole=False)
         except HookFailed as failure:
             return self._record_failure(message, failure)
         return Applied(outcome, reason)
@@ -83,13 +112,17 @@ class Door:
         """Apply one report, once. Raises only what the database raises; nothing is applied then."""
         try:
             with self.store.begin() as tx:
-                known = tx.claim(message)
+                known = tx.claim(evolve(message, outcome=_APPLIED))
                 if known is not None:
                     return self._again(tx, message, known)
                 applied = self._applied(tx, report, issuer, message, allowed)
-                tx.record(message.issuer, message.key, f"{applied.outcome}:{applied.reason}")
+                asked_for = message.key.startswith(POLLED)
+                told = MOVED if applied.moved and asked_for else f"{applied.outcome}:{applied.reason}"
+                if told != _APPLIED:
+                    tx.record(message.issuer, message.key, told)
                 if report.event_id is None and applied.outcome is not Outcome.APPLIED:
                     tx.unclaim(message.issuer, message.key)
+                self._close(tx, message, whole=asked_for and applied.outcome is Outcome.APPLIED)
         except HookFailed as failure:
             return self._record_failure(message, failure)
         except NotAllowed as ended:
@@ -97,6 +130,26 @@ class Door:
                 raise
             return self._record_failure(message, ended)
         return applied
+
+    def refund_refused(
+        self, attempt: Attempt, refund: RefundRecord, reason: str, at: datetime, *, unseen: bool
+    ) -> None:
+        """The bank refused the refund at once: its amount is free again. `unseen`: a review tells of it.
+
+        Raises NotAllowed (``hook_failed``), and the refund stands as it was.
+        """
+        detail = f"The bank refused the refund of {refund.units} units ({reason}): its amount is free again."
+        review = Review(attempt.order_id, attempt.reference, "refund_failed", refund.reference, detail, at)
+        try:
+            with self.store.begin() as tx:
+                tx.save_refund(refund.reference, RefundStage.FAILED, None)
+                tx.answer_intent(Verb.REFUND, refund.reference, reason)
+                if unseen and tx.open_review(review):
+                    told = (attempt.order_id, attempt.reference, attempt, attempt.standing)
+                    self._hooks.call("refund_failed", News(*told, refund.reference), tx)
+                    self._hooks.call("review", News(*told, f"refund_failed: {detail}"), tx)
+        except HookFailed as failure:
+            raise NotAllowed("hook_failed", f"{failure} about a refund that the bank refused.") from failure
 
     def _applied(self, tx: Tx, report: Report, issuer: Issuer, message: Inbox, allowed: frozenset[Proof]) -> Applied:
         attempts = tx.lock_attempt(report.reference)
@@ -125,6 +178,12 @@ class Door:
         if tx.open_review(review):
             _LOG.error("%s Its reference is %r.", detail, message.reference)
             self._hooks.call("review", News(order_id, message.reference, None, None, detail), tx)
+
+    def _close(self, tx: Tx, message: Inbox, *, whole: bool) -> None:
+        """Close the reviews of this message's failed hooks; those of all earlier ones where it shows the `whole`."""
+        for review in tx.open_reviews(message.reference):
+            if review.reason == "hook_failed" and (whole or review.subject == message.key):
+                tx.decide(Decision(review.number, Verdict.RETRY, self._by, self._note, message.received_at))
 
     def _record_failure(self, message: Inbox, failure: HookFailed | NotAllowed) -> Applied:
         detail = f"{failure} while applying the bank's news; the next delivery tries again."
@@ -184,7 +243,8 @@ class _Application:
         if plan.ended is not None:
             tx.end_attempt(attempt.reference, plan.ended)
         turns = [turn for refund in accepted.refunds for turn in self._refund(refund)]
-        return self._hooked(plan, (*doubts, *plan.doubts), turns)
+        applied = self._hooked(plan, (*doubts, *plan.doubts), turns)
+        return evolve(applied, moved=history != attempt.history)
 
     def _claimed(self, shown: History) -> tuple[History, tuple[Doubt, ...]]:
         """Movements pay one invoice, once: what another attempt has is left out, and put up for review."""
@@ -245,10 +305,23 @@ class _Application:
         """The refund of all that can be sent back, reserved; None where it cannot be, which is for a person then."""
         attempt = self._attempt
         left = refundable(attempt, self._refunds())
+        request = f"late:{attempt.reference}:{lifecycle.received(attempt.history)}"  # a second late payment is another
         try:
-            return reserve_refund(self._tx, attempt, left, f"late:{attempt.reference}", self._at)[1]
-        except NotAllowed:
+            refund, intent = reserve_refund(self._tx, attempt, left, request, self._at)
+        except (NotAllowed, InvalidInput):
             return None
+        if intent is not None:
+            self._note_sent_back(refund.reference)
+        return intent
+
+    def _note_sent_back(self, refund: str) -> None:
+        """Money that fulfils nothing has its review, also where `on_late` has decided about it already."""
+        attempt = self._attempt
+        detail = "Paid after the quote had expired, and sent back as on_late said."
+        tx, review = self._tx, Review(attempt.order_id, attempt.reference, "late", refund, detail, self._at)
+        if tx.open_review(review):
+            number = next(one.number for one in tx.open_reviews(attempt.reference) if one == review)
+            tx.decide(Decision(number, Verdict.REFUND, AUTOMATIC, "on_late", self._at, refund))
 
     def _review(self, doubt: Doubt) -> None:
         attempt = self._attempt

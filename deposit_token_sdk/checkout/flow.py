@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -30,9 +30,22 @@ from deposit_token_sdk.money import Money
 from deposit_token_sdk.words import Bearer, Capture, Proof
 
 if TYPE_CHECKING:
-    from deposit_token_sdk.checkout.door import Applied, Outcome
+    from deposit_token_sdk.checkout.day import DayReport, Progress
+    from deposit_token_sdk.checkout.door import Applied
+    from deposit_token_sdk.checkout.health import Health
     from deposit_token_sdk.checkout.receiving import Answer
-    from deposit_token_sdk.checkout.store import Attempt, Intent, RefundRecord, Store, Verb
+    from deposit_token_sdk.checkout.seal import Seal
+    from deposit_token_sdk.checkout.store import (
+        Attempt,
+        Decision,
+        Intent,
+        RefundRecord,
+        Review,
+        Store,
+        Verb,
+        Verdict,
+    )
+    from deposit_token_sdk.checkout.sweeping import Reconciled
 
 _LOG = logging.getLogger("deposit_token_sdk")
 
@@ -51,18 +64,6 @@ class OrderView:
     refunds: tuple[RefundRecord, ...]
     refundable: int
     unknown: bool
-
-
-@frozen
-class Reconciled:
-    """A sweep's result: how many attempts were asked about, how many had news, and what failed, with its reason.
-
-    Failed is what raised, and news that could not be applied: a hook that raised, or what is not for this shop.
-    """
-
-    asked: int
-    applied: int
-    failed: tuple[tuple[str, str], ...]
 
 
 class Checkout(Hooks):
@@ -91,6 +92,7 @@ class Checkout(Hooks):
         self._door = rooms.door.Door(store, self)
         self._desk = rooms.bank.Desk(self._door, self._clients, now, self._proofs)
         self._receiver = rooms.receiving.Receiver(self._door, self._clients, now, self._proofs)
+        self.outbox = rooms.outbox.Outbox(store, now)
         self._issuer_of: dict[str, str] = {}
 
     # -- paying --------------------------------------------------------------------------------------------
@@ -192,6 +194,10 @@ class Checkout(Hooks):
                 self._cancelled(live)
             except BankRefused as refusal:
                 _LOG.warning("%s is superseded here, since the bank does not cancel it: %s", live.reference, refusal)
+        self._supersede(live)
+
+    def _supersede(self, live: Attempt) -> None:
+        """End it here, if no money of it has come meanwhile. Raises OrderChanged."""
         with self.store.begin() as tx:
             locked = tx.lock_attempt(live.reference)
             live = next(one for one in locked if one.reference == live.reference)
@@ -225,13 +231,28 @@ class Checkout(Hooks):
             live = self._desk.attempt(live.reference)
         rooms.decisions.may_cancel(live, self._sent_back(live))
         if live.ended is None:
-            self._cancelled(live)
+            self._end(live)
         return self.view(order_id)
 
-    def _cancelled(self, live: Attempt) -> None:
-        intent = self._intend(rooms.store.Verb.CANCEL, live.reference, live.reference)
+    def _end(self, live: Attempt) -> None:
+        """Cancel at the bank. Where that refuses because of money that came and was sent back, it ends here alone."""
         try:
-            self._desk.cancel(live, intent)
+            self._cancelled(live)
+        except BankRefused as refusal:
+            if not self._sent_back(live):
+                raise
+            _LOG.warning("%s is ended here, since the bank does not cancel it: %s", live.reference, refusal)
+            self._supersede(live)
+
+    def _cancelled(self, live: Attempt) -> None:
+        now = self._now()
+        intent = self._intend(rooms.store.Verb.CANCEL, live.reference, live.reference, now)
+        try:
+            if intent.made_at < now:
+                self._desk.resume(intent)
+                rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
+            else:
+                self._desk.cancel(live, intent)
         except BankRefused:
             self._desk.ask(live.reference)
             rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
@@ -240,7 +261,8 @@ class Checkout(Hooks):
     def capture(self, order_id: str) -> OrderView:
         """Give the merchant's signed word that the held payment may settle, whole.
 
-        Raises NotAllowed (``not_authorized``, ``held_too_little``), BankRefused, BankUnavailable, OutcomeUnknown.
+        Called again after an OutcomeUnknown it asks the bank first. Raises NotAllowed (``not_authorized``,
+        ``held_too_little``), BankRefused, BankUnavailable, OutcomeUnknown.
         """
         with self.store.begin() as tx:
             attempts = tx.lock_order(order_id)
@@ -248,10 +270,12 @@ class Checkout(Hooks):
                 raise InvalidInput("unknown_order", f"There is no attempt to pay order {order_id!r}.")
             attempt = next((one for one in attempts if one.ended is None), attempts[-1])
             rooms.decisions.may_capture(attempt)
-            intent = rooms.intents.intend(
-                tx, rooms.store.Verb.CAPTURE, attempt.reference, attempt.reference, self._now()
-            )
-        self._desk.capture(attempt, intent)
+            now = self._now()
+            intent = rooms.intents.intend(tx, rooms.store.Verb.CAPTURE, attempt.reference, attempt.reference, now)
+        if intent.made_at < now:
+            self._desk.resume(intent)
+        else:
+            self._desk.capture(attempt, intent)
         return self.view(order_id)
 
     # -- sending back --------------------------------------------------------------------------------------
@@ -350,41 +374,82 @@ class Checkout(Hooks):
     ) -> Reconciled:
         """Find what a lost webhook, a lost answer or a kill left undone, ask the bank, and apply its answer.
 
-        Asks about at most `limit` attempts, the least recently asked first: live ones, those with an intent without
-        an answer or an unfinished refund, all at least `older_than` old; and ended ones made within `ended_within`,
-        since a bank can take money back, or receive it late. What fails for one attempt does not stop the others.
+        Asks about at most `limit` attempts that nobody asked about for `older_than`, the longest due first: live ones,
+        those with an intent without an answer or an unfinished refund; and ended ones ever more rarely, since a bank
+        can take money back, or receive it late: for the last time when they were made `ended_within` ago or longer.
+        Sweeps at once share the work. What fails for one attempt does not stop the others.
         """
         now = self._now()
-        failed: list[tuple[str, str]] = []
-        asked = applied = 0
-        for reference in self.store.due(now - older_than, limit, now - ended_within):
-            asked += 1
-            outcome, reason = self._swept(reference)
-            if outcome is None or outcome in rooms.door.UNFINISHED:
-                failed.append((reference, reason))
-            applied += outcome is rooms.door.Outcome.APPLIED
-        return Reconciled(asked, applied, tuple(failed))
+        return rooms.sweeping.sweep(self.store, self._asking(ended_within), now - older_than, now, limit)
 
-    def _swept(self, reference: str) -> tuple[Outcome | None, str]:
-        """What became of asking about one attempt: None and the reason where it failed."""
-        try:
-            applied = self._desk.ask(reference)
+    def _asking(self, ended_within: timedelta) -> Callable[[str], Applied | None]:
+        def ask(reference: str) -> Applied | None:
+            applied = self._desk.ask(reference, ended_within)
             self._send_back(applied)
-        except DepositTokenError as error:
-            return None, error.reason
-        except Exception as error:  # noqa: BLE001  # of the database, say: no trouble of the other attempts
-            _LOG.exception("Reconciling %s failed.", reference)
-            return None, type(error).__name__
-        if applied is None:
-            return rooms.door.Outcome.NOTHING_TO_APPLY, ""
-        return applied.outcome, applied.reason
+            return applied
+
+        return ask
+
+    # -- evidence for later ----------------------------------------------------------------------------------
+
+    def seal(self, limit: int = 1_000) -> Seal | None:
+        """Put rows of evidence that are not sealed yet under one signed seal; None where there are none.
+
+        Call it every few seconds, from as many workers as there are. Nothing that a buyer waits for waits for it.
+        """
+        return rooms.seal.seal(self.store, self._clients.values(), self._now(), limit)
+
+    def erase(self, before: datetime) -> int:
+        """Erase personal data older than `before`, once it is sealed: how many rows. The proof stays whole.
+
+        Raises InvalidInput (``naive_time``).
+        """
+        return rooms.seal.erase(self.store, self._clients.values(), before, self._now())
+
+    def reviews(self) -> tuple[Review, ...]:
+        """What waits for a person's decision, oldest first; `checkout.review.allowed` says which verdicts there are."""
+        return self.store.reviews()
+
+    def resolve(self, number: int, verdict: Verdict, *, by: str, note: str = "") -> Decision:
+        """Decide about a review, once: carried out and recorded under the name of who decided.
+
+        REFUND sends back what the review is about, ACCEPT keeps it and fulfils an unpaid order that it covers, RETRY
+        asks the bank again. Raises NotAllowed (``review_decided``, ``verdict_not_allowed``, ``nothing_to_refund``,
+        ``refund_unclear`` and those of `refund`, ``nothing_to_ask``, ``review_unchanged``, ``hook_failed``) and
+        InvalidInput (``unknown_review``, ``verdict_unknown``): nothing is recorded then. BankRefused says that the
+        refund was decided and the bank will not do it, which a review of its own shows too.
+        """
+        _require_texts(by=by)
+        door = rooms.door.Door(self.store, self, by, note)
+        desk = rooms.bank.Desk(door, self._clients, self._now, self._proofs)
+        resolver = rooms.review.Resolver(self.store, self, desk, self._now())
+        return resolver.resolve(number, rooms.review.verdict_of(verdict), by, note)
+
+    def health(self) -> Health:
+        """How the checkout fares, from the shop's own tables; `problems` are what is beyond its documented limits."""
+        return rooms.health.look(self.store, self._clients, self._now())
+
+    # -- the books -----------------------------------------------------------------------------------------
+
+    def day(self, day: date, progress: Progress | None = None) -> tuple[DayReport, ...]:
+        """Set the shop's orders, invoices, payments and refunds of a day (UTC) beside each bank's ledger of that day.
+
+        What differs is asked about first, so that every difference reported is one that asking does not mend. A bank
+        without Capability.LEDGER has no report. Raises what reading a ledger raises: BankUnavailable, NotGenuine.
+        """
+        able = [one for one in self._clients.values() if Capability.LEDGER in one.issuer.capabilities]
+        return tuple(rooms.day.report(self.store, client, self._asked_about, day, progress) for client in able)
+
+    def _asked_about(self, reference: str) -> str:
+        """Ask the bank about one attempt; the reason where that came to nothing, else an empty text."""
+        return rooms.sweeping.failure(self._asking(timedelta(days=3)), reference)
 
     # -- below the verbs -----------------------------------------------------------------------------------
 
-    def _intend(self, verb: Verb, subject: str, attempt: str) -> Intent:
+    def _intend(self, verb: Verb, subject: str, attempt: str, now: datetime) -> Intent:
         with self.store.begin() as tx:
             tx.lock_attempt(attempt)
-            return rooms.intents.intend(tx, verb, subject, attempt, self._now())
+            return rooms.intents.intend(tx, verb, subject, attempt, now)
 
     def _client_for(self, token: str) -> Client:
         """The token names its issuer: with several clients, the one whose bank lists it."""

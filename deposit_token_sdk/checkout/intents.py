@@ -21,6 +21,8 @@ from deposit_token_sdk.money import Money
 INSTALLATION_LENGTH = 8
 ORDER_LIFE = timedelta(seconds=240)
 """How long the merchant's signed word on a capture is taken for fresh; a bank compares its time with its own."""
+DECIDED = "review:"
+"""What the one-time reference of a refund begins with that was decided about a review; its number follows."""
 _CALLS = {Verb.START: 2, Verb.CAPTURE: 1, Verb.CANCEL: 2, Verb.REFUND: 1}
 """How many calls a verb may make, each under a key of its own: quote and invoice, release and cancel."""
 _LETTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -96,7 +98,13 @@ def reserve_refund(
         reference=new_reference(installation_of(attempt.reference)),
         attempt=attempt.reference,
         request=request,
-        units=pricing.refund_units(amount, quote, standing.received, parts(known)),
+        units=pricing.refund_units(
+            amount,
+            quote,
+            standing.received,
+            parts(known),
+            beside=_is_beside(request, in_price=isinstance(amount, Money)),
+        ),
         price=amount if isinstance(amount, Money) else None,
         stage=RefundStage.REQUESTED,
         bank_id=None,
@@ -124,4 +132,12 @@ def sent_back(refunds: Iterable[RefundRecord]) -> int:
 
 def parts(refunds: tuple[RefundRecord, ...]) -> list[pricing.RefundPart]:
     """Refunds as the arithmetic sees them."""
-    return [pricing.RefundPart(one.units, one.price, one.stage) for one in refunds]
+    return [
+        pricing.RefundPart(one.units, one.price, one.stage, _is_beside(one.request, in_price=one.price is not None))
+        for one in refunds
+    ]
+
+
+def _is_beside(request: str, *, in_price: bool) -> bool:
+    """A review's refund in token units is of money that came beside the price: a second payment, a surplus."""
+    return request.startswith(DECIDED) and not in_price

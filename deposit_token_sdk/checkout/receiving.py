@@ -116,7 +116,7 @@ class Receiver:
             digest=digest,
             reference="" if event is None else event.reference or "",
             received_at=self._now(),
-            body=body.decode("utf-8", "backslashreplace"),
+            body=body.decode("utf-8", "backslashreplace").replace("\0", "\\x00"),  # PostgreSQL's text holds no NUL
         )
 
 

@@ -2,7 +2,7 @@
 
 What the shop only read before is let go, so that the checkout's first statement can be the one that takes
 SQLite's write lock; what the shop changed and did not commit is refused rather than committed or lost. Here too:
-what an SQLite engine must be set to, and the recipe that sets it.
+what an engine must be set to, the recipe that sets SQLite's, and what a database says when it is busy.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError, OperationalError
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 
 from deposit_token_sdk.checkout import sql_tables as t
-from deposit_token_sdk.errors import ConfigurationError, NotAllowed
+from deposit_token_sdk.errors import ConfigurationError, DatabaseBusy, NotAllowed
 
 Sessions: TypeAlias = sessionmaker[Any] | scoped_session[Any]
 
 BUSY_SECONDS = 30
 """How long a writer waits for SQLite's one write lock; under load the driver's own 5 s are too few."""
+
+_BUSY = frozenset({"40001", "40P01", "55P03"})
+"""PostgreSQL's words for a transaction that others stood in the way of: serialization, deadlock, lock_timeout."""
 
 _BEGAN = "deposit_token_began"
 
@@ -49,6 +52,15 @@ def session_of(sessions: Sessions) -> Iterator[Session]:
     else:
         with sessions() as session:
             yield session
+
+
+def engine_of(sessions: Sessions) -> Engine:
+    """The engine that the checkout's tables are on; a session is made for that only where it must choose."""
+    bind = sessions.kw.get("bind") if isinstance(sessions, sessionmaker) and "binds" not in sessions.kw else None
+    if isinstance(bind, Engine):
+        return bind
+    with session_of(sessions) as session:
+        return session.get_bind(clause=t.attempts).engine
 
 
 def let_go_of_reads(session: Session) -> None:
@@ -97,6 +109,23 @@ def whole_transaction(session: Session) -> Iterator[None]:
     except BaseException:
         session.rollback()
         raise
+
+
+@contextmanager
+def naming_what_is_busy() -> Iterator[None]:
+    """Raise DatabaseBusy where the database gave up waiting for another writer; the transaction is rolled back."""
+    try:
+        yield
+    except OperationalError as error:
+        told: Any = error.orig
+        locked = str(getattr(told, "sqlite_errorname", "")).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        if not locked and getattr(told, "sqlstate", None) not in _BUSY:
+            raise
+        raise DatabaseBusy(
+            "database_busy",
+            f"Another writer held the shop's database for too long ({told}). Nothing was written: do the same again. "
+            f"If it happens often, look for a transaction of the shop that stays open while it does something slow.",
+        ) from error
 
 
 def _refuse_ended(session: Session) -> NoReturn:
@@ -153,15 +182,58 @@ def _set_pragmas(dbapi: Any, _: object) -> None:
 def check_settings(connection: Connection) -> None:
     """Refuse a database that cannot keep the checkout's promises.
 
-    Raises ConfigurationError: ``sqlite_settings`` names what is missing, ``database_unsupported`` the database. An
-    SQLite database in memory has one connection and nothing to keep: it passes.
+    Raises ConfigurationError: ``autocommit`` where there are no transactions, ``sqlite_settings`` and
+    ``postgresql_settings`` name what is missing, ``database_unsupported`` the database. An SQLite database in memory
+    has one connection and nothing to keep: it passes.
     """
-    if connection.dialect.name not in ("sqlite", "postgresql"):
+    kind = connection.dialect.name
+    if kind not in ("sqlite", "postgresql"):
+        raise ConfigurationError("database_unsupported", f"SqlStore runs on SQLite and PostgreSQL, not on {kind}.")
+    if _commits_by_itself(connection):
         raise ConfigurationError(
-            "database_unsupported", f"SqlStore runs on SQLite and PostgreSQL, not on {connection.dialect.name}."
+            "autocommit",
+            "The shop's engine is in AUTOCOMMIT: each statement is committed by itself, so an order could be paid and "
+            "the shop's own rows lost. Give SqlStore sessions on an engine without that isolation_level.",
         )
-    if connection.dialect.name != "sqlite" or not _file_of(connection):
-        return
+    if kind == "postgresql":
+        _check_postgresql(connection)
+    elif _file_of(connection):
+        _check_sqlite(connection)
+
+
+def _commits_by_itself(connection: Connection) -> bool:
+    """Whether statements are committed one by one, in a transaction that SQLAlchemy has begun."""
+    dbapi: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "postgresql":
+        return bool(getattr(dbapi, "autocommit", False))
+    by_itself = dbapi.isolation_level is None or getattr(dbapi, "autocommit", False) is True
+    return by_itself and not dbapi.in_transaction  # the shop's own BEGIN, as savepoints need it, makes it one
+
+
+def _check_postgresql(connection: Connection) -> None:
+    level, waits = (
+        str(connection.exec_driver_sql(f"SHOW {name}").scalar_one())
+        for name in ("transaction_isolation", "synchronous_commit")
+    )
+    missing = []
+    if level not in ("read committed", "read uncommitted"):
+        missing.append(
+            f"isolation level READ COMMITTED (it is {level.upper()}, but whoever has waited for an order's lock must "
+            f"see what was committed meanwhile): give SqlStore sessions on "
+            f"engine.execution_options(isolation_level='READ COMMITTED'), which shares the engine's connections"
+        )
+    if waits == "off":
+        missing.append(
+            "synchronous_commit (it is off, and a crash of the server would lose payments that were committed): "
+            "set it to on for the shop's database or role"
+        )
+    if missing:
+        raise ConfigurationError(
+            "postgresql_settings", f"The shop's PostgreSQL sessions lack {'; and they lack '.join(missing)}."
+        )
+
+
+def _check_sqlite(connection: Connection) -> None:
     timeout, journal, synchronous = (
         connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
         for name in ("busy_timeout", "journal_mode", "synchronous")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import field, frozen
 
@@ -19,6 +19,10 @@ from deposit_token_sdk import lifecycle
 from deposit_token_sdk.lifecycle import History, RefundStage, Standing, Terms
 from deposit_token_sdk.models import Bearer, Capture, Confirmation, Quote
 from deposit_token_sdk.money import Money
+
+if TYPE_CHECKING:
+    from deposit_token_sdk.checkout.books import Booked
+    from deposit_token_sdk.checkout.seal import Seals
 
 
 class Verb(StrEnum):
@@ -96,7 +100,10 @@ class Intent:
 
 @frozen
 class Review:
-    """Something a person must look at. The triple of reference, reason and subject is unique."""
+    """Something a person must look at. The triple of reference, reason and subject is unique.
+
+    `number` is the row's running number, given by the database: 0 before that, and no part of what is compared.
+    """
 
     order_id: str
     reference: str
@@ -104,11 +111,58 @@ class Review:
     subject: str
     detail: str
     opened_at: datetime
+    number: int = field(default=0, eq=False)
+
+
+class Verdict(StrEnum):
+    """What can be decided about a review: send the money back, take it as it is, or look at the news again."""
+
+    REFUND = "refund"
+    ACCEPT = "accept"
+    RETRY = "retry"
+
+
+@frozen
+class Decision:
+    """What a person decided about a review; never changed, never deleted, one for each review.
+
+    `review` is the review's number and `by` who decided: ``deposit-token`` where the checkout closed it itself.
+    `refund` is the reference of the refund that came of it.
+    """
+
+    review: int
+    verdict: Verdict
+    by: str
+    note: str
+    at: datetime
+    refund: str | None = None
+
+
+@frozen
+class Outgoing:
+    """Work that cannot be in the transaction (a mail, a warehouse): done at least once, under a key that stays.
+
+    `payload` is JSON text. It is to be tried at `due_at`; `tries` counts the times that somebody took it, `error` is
+    what the last try said, and from `dead_at` on it is tried no more until a person says so.
+    """
+
+    key: str
+    topic: str
+    payload: str
+    order_id: str
+    made_at: datetime
+    due_at: datetime
+    tries: int = 0
+    error: str | None = None
+    dead_at: datetime | None = None
 
 
 @frozen
 class Inbox:
-    """A message of the bank as it is claimed: `key` is the event's id or a digest, `digest` that of its content."""
+    """A message of the bank as it is claimed: `key` is the event's id or a digest, `digest` that of its content.
+
+    `outcome` is what is noted beside it, until `Tx.record` says otherwise.
+    """
 
     issuer: str
     key: str
@@ -116,10 +170,38 @@ class Inbox:
     reference: str
     received_at: datetime
     body: str = ""
+    outcome: str | None = None
+
+
+POLLED: Final = "poll:"
+"""What the key of a message begins with that the bank was asked for; any other came by itself."""
+
+MOVED: Final = "applied:moved"
+"""The outcome of an answer that showed something new."""
+
+TESTED: Final = "nothing_to_apply:test.ping"
+"""The outcome of a webhook that the bank was asked to send, to see whether it arrives."""
+
+
+@frozen
+class Vitals:
+    """What health is worked out from. Times are those of the oldest, None where there is none.
+
+    `last_events` names of each issuer when its last webhook came, and whether that was a test; `unheard` are
+    references that an answer moved and of which no webhook told, the first hundred.
+    """
+
+    last_events: tuple[tuple[str, datetime, bool], ...]
+    unheard: tuple[str, ...]
+    open_intents: int
+    oldest_intent: datetime | None
+    oldest_due: datetime | None
+    open_reviews: int
+    oldest_review: datetime | None
 
 
 class Tx(Protocol):
-    """One open transaction in the shop's database. Every method writes or reads at once; none commits."""
+    """One open transaction in the shop's database. Each method has written, for all that is read here; none commits."""
 
     @property
     def session(self) -> Any:
@@ -131,7 +213,7 @@ class Tx(Protocol):
         ...
 
     def record(self, issuer: str, key: str, outcome: str) -> None:
-        """Note what became of a claimed message."""
+        """Note what became of a claimed message, where it is not what was noted when it was claimed."""
         ...
 
     def unclaim(self, issuer: str, key: str) -> None:
@@ -154,8 +236,13 @@ class Tx(Protocol):
         """All attempts of the order that this attempt is for, as `lock_order` does; empty if there is none."""
         ...
 
-    def asked(self, reference: str, at: datetime) -> None:
-        """Note that the bank is asked about this attempt now: `Store.due` names the least recently asked first."""
+    def watch(self, reference: str, due_at: datetime | None) -> None:
+        """When a sweep is to ask the bank about this attempt next (`Store.take_due`); None: no more.
+
+        A new attempt is due when it was made. Whatever opens something at the bank makes its attempt due as well: an
+        intent or a refund that is added or renewed, when that was made; a refund that is saved as unfinished and of
+        whose attempt nothing is due, when the refund was made.
+        """
         ...
 
     def save_quote(self, reference: str, quote: Quote) -> None:
@@ -189,7 +276,46 @@ class Tx(Protocol):
         ...
 
     def open_review(self, review: Review) -> bool:
-        """Insert; False if it stands already."""
+        """Insert; False if it stands already. The number is the database's to give."""
+        ...
+
+    def review(self, number: int) -> Review | None:
+        """The review of this number, open or decided. Lock its order before you act on it."""
+        ...
+
+    def open_reviews(self, reference: str) -> tuple[Review, ...]:
+        """The reviews of this attempt about which nothing is decided, oldest first."""
+        ...
+
+    def decide(self, decision: Decision) -> bool:
+        """Insert; False if the review has a decision already. It is open no more."""
+        ...
+
+    def decision(self, number: int) -> Decision | None:
+        """What was decided about the review of this number."""
+        ...
+
+    def put(self, message: Outgoing) -> bool:
+        """Insert what is to go out once the transaction is committed; False if the key stands already."""
+        ...
+
+    def sent(self, key: str, at: datetime) -> None:
+        """It went out: it is taken no more."""
+        ...
+
+    def put_off(self, key: str, due_at: datetime, error: str, *, untried: bool = False) -> None:
+        """The try failed; the next is at `due_at`. What was sent or buried meanwhile stays so.
+
+        `untried`: nobody could try it, and its tries count anew.
+        """
+        ...
+
+    def bury(self, key: str, at: datetime, error: str) -> None:
+        """The last try failed: it is tried no more, and a person is shown it."""
+        ...
+
+    def revive(self, key: str, at: datetime) -> bool:
+        """Have a dead one tried again, from `at` on and as if for the first time; False if it is not dead."""
         ...
 
     def add_intent(self, intent: Intent) -> bool:
@@ -220,6 +346,11 @@ class Tx(Protocol):
 class Store(Protocol):
     """The shop's database as the checkout sees it."""
 
+    @property
+    def seals(self) -> Seals:
+        """The sealer's side of it: rows not sealed yet, seals, and what is erased by age."""
+        ...
+
     def begin(self) -> AbstractContextManager[Tx]:
         """A transaction: committed at the end of the block, rolled back by an exception."""
         ...
@@ -249,13 +380,64 @@ class Store(Protocol):
         ...
 
     def reviews(self) -> tuple[Review, ...]:
-        """All open reviews, oldest first."""
+        """The reviews about which nothing is decided, oldest first."""
         ...
 
-    def due(self, before: datetime, limit: int, ended_since: datetime) -> Iterable[str]:
-        """References that a sweep must ask about, the least recently asked first, each once.
+    def review(self, number: int) -> tuple[Review, Decision | None] | None:
+        """The review of this number, and what was decided about it."""
+        ...
 
-        Live attempts, open intents and unfinished refunds that were made before `before`; and attempts that have
-        ended, if they were made after `ended_since`: a bank can still take money back, or get it late.
+    def all_reviews(self, order_id: str | None = None, limit: int = 500) -> tuple[tuple[Review, Decision | None], ...]:
+        """Reviews with what was decided about each, the newest `limit` of them, newest first; of one order or all."""
+        ...
+
+    def within(self, session: Any) -> Tx:
+        """The transaction that is open in a session, which a hook was given: what it writes is part of that."""
+        ...
+
+    def take_due(self, before: datetime, now: datetime, limit: int) -> tuple[str, ...]:
+        """References that a sweep must ask about: those due at `before` or earlier, the longest due first.
+
+        They are claimed, which is committed: each is due at `now` from then on. So of many workers no two are told
+        the same one, until somebody asks for a `before` that is not earlier than `now`.
         """
+        ...
+
+    def take_outgoing(self, now: datetime, until: datetime, limit: int) -> tuple[Outgoing, ...]:
+        """What is to go out and is due, the longest due first, as it is when claimed, which is committed.
+
+        Each has one try more and is due again at `until`: a worker that dies leaves it to the next one.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Roll back what the shop's code has left in a session that this thread shares with it; else nothing.
+
+        Never inside `begin`. It is for what an outbox handler left behind when it raised.
+        """
+        ...
+
+    def dead_letters(self, limit: int = 500) -> tuple[Outgoing, ...]:
+        """What is tried no more, the longest dead first."""
+        ...
+
+    def outgoing_depth(self) -> tuple[int, datetime | None, int]:
+        """How many wait to go out, when the first of them is due, and how many are dead."""
+        ...
+
+    def vitals(self, issuers: Iterable[str], since: datetime, until: datetime) -> Vitals:
+        """The figures of `checkout.health`: what is unheard is looked for from `since` until `until`."""
+        ...
+
+    def moved_within(self, issuer: str, begin: datetime, end: datetime) -> tuple[str, ...]:
+        """References of the issuer's attempts of which the bank accepted something from `begin` until before `end`,
+        or which were fulfilled or asked back then; each once. A fulfilment without an attempt is every issuer's."""
+        ...
+
+    def booked(self, references: Iterable[str]) -> tuple[Booked, ...]:
+        """What is kept of these attempts, in the order given; of a reference that is not there, nothing."""
+        ...
+
+    def heard(self, issuer: str, key: str) -> str | None:
+        """What became of the bank's message of this id; None where it never came."""
         ...

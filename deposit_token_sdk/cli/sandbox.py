@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 )
 @click.option("--database", metavar="URL", help="Any SQLAlchemy URL, in place of SQLite in the data folder.")
 @click.option("--webhook-url", metavar="URL", help="Where the demo merchant's webhooks go.")
+@click.option("--durable", is_flag=True, help="SQLite: write each commit through to the disk (synchronous=FULL).")
 @click.option("--env", is_flag=True, help="Print the settings a shop needs as export lines, and stop.")
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
-def command(port: int, data: Path, database: str | None, webhook_url: str | None, env: bool, quiet: bool) -> None:
+def command(
+    port: int, data: Path, database: str | None, webhook_url: str | None, durable: bool, env: bool, quiet: bool
+) -> None:
     """Run a practice bank on this machine: no money moves.
 
     It prints its address and runs until SIGTERM or Ctrl-C. Its settings for a shop are printed by --env, given the
@@ -44,7 +47,7 @@ def command(port: int, data: Path, database: str | None, webhook_url: str | None
 
         if webhook_url is not None:
             _check_address(webhook_url)
-        bank = Sandbox(data, database, port=port)
+        bank = Sandbox(data, database, port=port, durable=durable)
         if env:
             _print_settings(bank.environment(webhook_url))
         else:

@@ -10,12 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response, request
+from flask.sansio.blueprints import BlueprintSetupState
 
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout.flow import Checkout
 
 NAME: Final = "deposit_token_webhooks"
 """The blueprint's name, as ``request.blueprint`` gives it."""
+
+EXTENSION: Final = "deposit_token"
+"""Where an app that has registered the blueprint keeps its checkout: ``app.extensions[EXTENSION]``.
+
+The commands of ``deposit-token`` find it there."""
 
 MAX_BYTES: Final = 1_048_576
 """The largest message that is read (1 MiB); a larger one is answered 413 and not looked at."""
@@ -25,9 +31,14 @@ def webhooks(checkout: Checkout, url_prefix: str = "/webhooks") -> Blueprint:
     """A blueprint with ``POST <url_prefix>/<issuer>``, one address for each bank, answering as `checkout` does.
 
     The answer's status is that of ``Checkout.receive`` (200 taken, 400 not the bank's, 500 to be sent again) and its
-    body the reason in one word. Any other method is answered 405.
+    body the reason in one word. Any other method is answered 405. Registering it also makes the checkout known to
+    the app, as ``app.extensions["deposit_token"]``.
     """
     blueprint = Blueprint(NAME, __name__, url_prefix=url_prefix)
+
+    @blueprint.record
+    def known(state: BlueprintSetupState) -> None:
+        state.app.extensions[EXTENSION] = checkout
 
     @blueprint.route("/<issuer>", methods=["POST"], provide_automatic_options=False)
     def receive(issuer: str) -> Response:

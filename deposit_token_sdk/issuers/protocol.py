@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from deposit_token_sdk.errors import Unsupported
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Event,
         Invoice,
         InvoicePage,
-        LedgerEntry,
+        LedgerPage,
         NewInvoice,
         NewQuote,
         NewRefund,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Refund,
         Report,
         Token,
+        WebhookTest,
     )
 
 
@@ -45,6 +46,8 @@ class Capability(StrEnum):
     SIGNED_STATEMENTS = "signed_statements"
     IDEMPOTENCY = "idempotency"
     ON_CHAIN = "on_chain"
+    LEDGER = "ledger"
+    WEBHOOK_TESTS = "webhook_tests"
 
 
 class Issuer(Protocol):
@@ -86,8 +89,8 @@ class Issuer(Protocol):
         """The invoice by the shop's reference; None if the bank knows none."""
         ...
 
-    def invoices(self, cursor: str | None = None, limit: int = 100) -> Exchange[InvoicePage]:
-        """All invoices, a page at a time."""
+    def invoices(self, cursor: str | None = None, limit: int = 100, day: date | None = None) -> Exchange[InvoicePage]:
+        """All invoices, or those made on a day (UTC, by the bank's clock), a page at a time."""
         ...
 
     def cancel(self, invoice_id: str, key: str) -> Exchange[Invoice]:
@@ -122,8 +125,12 @@ class Issuer(Protocol):
         """The bank's signed word on circulation and deposits, verified."""
         ...
 
-    def ledger(self, day: date) -> Exchange[tuple[LedgerEntry, ...]]:
-        """What moved that day."""
+    def ledger(self, day: date, cursor: str | None = None, limit: int = 1000) -> Exchange[LedgerPage]:
+        """What moved that day (UTC, by the bank's clock), a page at a time."""
+        ...
+
+    def test_webhook(self, key: str) -> Exchange[WebhookTest]:
+        """Have a signed test event sent to the shop's webhook address, and learn what answered there."""
         ...
 
     def read_event(self, headers: Mapping[str, str], body: bytes, now: float) -> Exchange[Event]:
@@ -136,6 +143,15 @@ class Issuer(Protocol):
 
     def report_invoice(self, invoice: Invoice) -> Exchange[Report]:
         """What an invoice as read says, with the bank's statements fetched and verified where money moved."""
+        ...
+
+
+@runtime_checkable
+class SignsSeals(Protocol):
+    """An issuer that holds the merchant's own signing key, and lends it for seals over the shop's evidence."""
+
+    def sign_seal(self, head: bytes) -> tuple[str, str] | None:
+        """The head as the payload of a JWS, and the key's public half as a JWK set; None where no key is set."""
         ...
 
 

@@ -36,7 +36,7 @@ from deposit_token_sdk.models import (
     Event,
     Invoice,
     InvoicePage,
-    LedgerEntry,
+    LedgerPage,
     NewInvoice,
     NewQuote,
     NewRefund,
@@ -45,6 +45,7 @@ from deposit_token_sdk.models import (
     Refund,
     Report,
     Token,
+    WebhookTest,
 )
 from deposit_token_sdk.retry import Retry, persist
 from deposit_token_sdk.settings import Settings
@@ -75,6 +76,8 @@ class ReferenceIssuer:
             Capability.WEBHOOKS,
             Capability.SIGNED_STATEMENTS,
             Capability.IDEMPOTENCY,
+            Capability.LEDGER,
+            Capability.WEBHOOK_TESTS,
         }
     )
     proofs = frozenset({Proof.JWS})
@@ -108,10 +111,12 @@ class ReferenceIssuer:
         read = partial(evidence.authenticate_backing, statement, signer=self._signer, now=at)
         return (yield from self._keys.with_keys(read, at))
 
-    def ledger(self, day: date) -> Exchange[tuple[LedgerEntry, ...]]:
+    def ledger(self, day: date, cursor: str | None = None, limit: int = 1000) -> Exchange[LedgerPage]:
         """`GET /ledger/{date}`."""
-        answer, _ = yield from self._get(f"/ledger/{day.isoformat()}", "GET /ledger/{date}")
-        return tuple(wire.read_ledger_entry(entry) for entry in strict_json.members(answer, "entries"))
+        path = f"/ledger/{day.isoformat()}?limit={limit:d}{_after(cursor)}"
+        answer, _ = yield from self._get(path, "GET /ledger/{date}")
+        entries = tuple(wire.read_ledger_entry(entry) for entry in strict_json.members(answer, "entries"))
+        return LedgerPage(entries, strict_json.optional_text(answer, "next"))
 
     # -- paying ----------------------------------------------------------------------------------------------
 
@@ -161,10 +166,10 @@ class ReferenceIssuer:
         found = [self._ours(wire.read_invoice(one)) for one in strict_json.members(answer, "invoices")]
         return _only(found, reference)
 
-    def invoices(self, cursor: str | None = None, limit: int = 100) -> Exchange[InvoicePage]:
+    def invoices(self, cursor: str | None = None, limit: int = 100, day: date | None = None) -> Exchange[InvoicePage]:
         """`GET /invoices?cursor=…`."""
-        after = "" if cursor is None else f"&cursor={_segment(cursor)}"
-        answer, _ = yield from self._get(f"/invoices?limit={limit:d}{after}", "GET /invoices?cursor")
+        made = "" if day is None else f"&date={day.isoformat()}"
+        answer, _ = yield from self._get(f"/invoices?limit={limit:d}{made}{_after(cursor)}", "GET /invoices?cursor")
         found = tuple(self._ours(wire.read_invoice(one)) for one in strict_json.members(answer, "invoices"))
         return InvoicePage(found, strict_json.optional_text(answer, "next"))
 
@@ -226,6 +231,11 @@ class ReferenceIssuer:
         return _only([wire.read_refund(one) for one in strict_json.members(answer, "refunds")], reference)
 
     # -- what the bank says ----------------------------------------------------------------------------------
+
+    def test_webhook(self, key: str) -> Exchange[WebhookTest]:
+        """`POST /webhook-tests`. Raises BankRefused (``no_webhook_address``)."""
+        answer, _ = yield from self._post("/webhook-tests", "POST /webhook-tests", {}, key, key)
+        return wire.read_webhook_test(answer)
 
     def statements(self, invoice_id: str) -> Exchange[tuple[str, ...]]:
         """`GET /invoices/{id}/statements`."""
@@ -325,6 +335,15 @@ class ReferenceIssuer:
         path = f"/invoices/{_segment(invoice_id)}/statements"
         answer, at = yield from self._get(path, "GET /invoices/{id}/statements")
         return tuple(strict_json.texts(answer, "statements")), at
+
+    # -- the merchant's own word -------------------------------------------------------------------------------
+
+    def sign_seal(self, head: bytes) -> tuple[str, str] | None:
+        """A seal over the shop's own evidence, signed with the merchant's key; nothing of it goes to the bank."""
+        if self._key is None:
+            return None
+        keys = KeySet((self._key.verification_key(),)).jwks()
+        return jws.sign(head, self._key, evidence.SEAL_TYP), strict_json.dumps(keys).decode()
 
     # -- below the verbs -------------------------------------------------------------------------------------
 
@@ -436,6 +455,10 @@ def _require_as_asked(what: str, told: object, asked: object, names: tuple[str, 
             raise NotOurs(
                 f"{what}_for_another_request", f"The {what}'s {name} is {answered}, but {wanted} was asked for."
             )
+
+
+def _after(cursor: str | None) -> str:
+    return "" if cursor is None else f"&cursor={_segment(cursor)}"
 
 
 def _segment(text: str) -> str:

@@ -20,6 +20,7 @@ from deposit_token_sdk.models import (
     StatementKind,
     Token,
     TokenKind,
+    WebhookTest,
 )
 from deposit_token_sdk.signing.strict_json import (
     integer,
@@ -133,6 +134,22 @@ def read_ledger_entry(obj: dict[str, Any]) -> LedgerEntry:
         movement=text(obj, "movement"),
         token=text(obj, "token"),
         units=units(obj, "units"),
+        refund_reference=optional_text(obj, "refund_reference"),
+    )
+
+
+def read_webhook_test(obj: dict[str, Any]) -> WebhookTest:
+    """What answered a test event."""
+    return WebhookTest(
+        event=text(obj, "event"),
+        url=text(obj, "url"),
+        status=None if obj.get("status") is None else integer(obj, "status"),
+        location=optional_text(obj, "location"),
+        content_type=optional_text(obj, "content_type"),
+        body=text(obj, "body"),
+        milliseconds=integer(obj, "milliseconds"),
+        error=optional_text(obj, "error"),
+        detail=text(obj, "detail"),
     )
 
 

@@ -20,7 +20,7 @@ __all__ = ["Sandbox"]
 def __getattr__(name: str) -> object:
     if name == "Sandbox":
         try:
-            from deposit_token_sdk.sandbox.embedded import Sandbox  # noqa: PLC0415
+            from deposit_token_sdk.sandbox.embedded import Sandbox  # noqa: PLC0415 - Flask is an extra
         except ModuleNotFoundError as error:
             raise _missing(error) from None
         return Sandbox

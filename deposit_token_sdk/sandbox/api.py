@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-from deposit_token_sdk.sandbox import invoices, movements, quotes, refunds, statements
+from deposit_token_sdk.sandbox import invoices, movements, quotes, refunds, statements, webhook_tests
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.signing import strict_json
@@ -42,14 +42,23 @@ Decision: TypeAlias = Callable[[Desk, str, Asked], dict[str, Any]]
 
 
 @frozen
+class Errand:
+    """A decision that calls the shop: `begin` and `end` in a transaction each, `go` between them with none open."""
+
+    begin: Callable[[Desk, str], Any]
+    go: Callable[[Any], Any]
+    end: Callable[[Desk, Any, Any], dict[str, Any]]
+
+
+@frozen
 class Route:
-    """One operation. `path` is in Flask's form."""
+    """One operation, answered by a decision or an errand. `path` is in Flask's form."""
 
     name: str
     method: str
     path: str
     status: int
-    decide: Decision
+    decide: Decision | Errand
 
     @property
     def template(self) -> str:
@@ -67,7 +76,9 @@ def _invoices(desk: Desk, merchant: str, asked: Asked) -> dict[str, Any]:
         return {"invoices": invoices.find(desk, merchant, reference), "next": None}
     limit = asked.number("limit")
     after = asked.number("cursor") or 0
-    shown, following = invoices.page(desk, merchant, after, 100 if limit is None else limit)
+    shown, following = invoices.page(
+        desk, merchant, after, 100 if limit is None else limit, made_on=asked.query.get("date")
+    )
     return {"invoices": shown, "next": following}
 
 
@@ -104,7 +115,8 @@ def _backing(desk: Desk, merchant: str, asked: Asked) -> dict[str, Any]:
 
 
 def _ledger(desk: Desk, merchant: str, asked: Asked) -> dict[str, Any]:
-    return statements.day(desk, merchant, asked.path["date"], asked.number("cursor") or 0, asked.number("limit"))
+    limit = asked.number("limit")
+    return statements.day(desk, merchant, asked.path["date"], asked.number("cursor") or 0, limit)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -122,5 +134,12 @@ ROUTES: tuple[Route, ...] = (
     Route("listTokens", "GET", "/tokens", 200, lambda desk, _who, _asked: {"tokens": statements.tokens(desk)}),
     Route("getBacking", "GET", "/tokens/<code>/backing", 200, _backing),
     Route("getLedger", "GET", "/ledger/<date>", 200, _ledger),
+    Route(
+        "testWebhook",
+        "POST",
+        "/webhook-tests",
+        201,
+        Errand(webhook_tests.begin, webhook_tests.go, webhook_tests.end),
+    ),
 )
 """Every operation of the reference API, named as in ``openapi.yaml``."""

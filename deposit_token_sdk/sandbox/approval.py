@@ -109,7 +109,9 @@ def _decided(desk: Desk, row: RowMapping, decision: str, buyer: str) -> None:
     elif decision != "approve" or buyer not in BUYERS:
         raise Refused("malformed", "Choose whose account pays, then approve or decline.")
     elif not _payable(desk, row):
-        raise Refused("invoice_not_open", "There is nothing left to pay here.")
+        if row["status"] != "paid" or not desk.faults.take("approved_twice", about=(row["id"], row["reference"])):
+            raise Refused("invoice_not_open", "There is nothing left to pay here.")
+        movements.pay(desk, row, buyer, row["due"])
     else:
         movements.pay(desk, row, buyer, still_due(desk, row))
 

@@ -41,12 +41,12 @@ WORKING_BALANCE: Final = 100_000
 class Bank:
     """The books, and who may look into them. Close it when done."""
 
-    def __init__(self, database_url: str, house: House) -> None:
+    def __init__(self, database_url: str, house: House, *, durable: bool = False) -> None:
         self.house = house
         self.faults = Faults()
         self.in_hand = InHand()
         self._closing = threading.Event()
-        self._database = Database(database_url)
+        self._database = Database(database_url, durable=durable)
         self._listeners: list[Callable[[], None]] = []
         with self._database.transaction() as db:
             self.clock = BusinessClock(timedelta(microseconds=int(fact(db, "clock_offset", lambda: "0"))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from deposit_token_sdk.sandbox.problems import Refused
 
@@ -17,6 +17,15 @@ from deposit_token_sdk.sandbox.problems import Refused
 def real_now() -> datetime:
     """The real time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def day(text: str) -> tuple[datetime, datetime]:
+    """The beginning of a day in UTC, and that of the next. Raises Refused (``malformed``)."""
+    try:
+        start = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        return start, start + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise Refused("malformed", f"{text[:20]!r} is no day: write 2026-11-24.") from None
 
 
 _FARTHEST = timedelta(days=36_500)

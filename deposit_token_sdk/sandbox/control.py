@@ -51,6 +51,13 @@ class Control:
         now = strict_json.rfc3339(self._bank.clock.now())
         return {"now": now, "ahead": self._bank.clock.offset.total_seconds()}
 
+    # Prices
+
+    def set_rate(self, token: str, currency: str, rate: str | None = None) -> dict[str, str]:
+        """Later quotes go by this middle rate, token currency for one unit of `currency` (null: the table's again)."""
+        with self._bank.desk() as desk:
+            return quotes.set_rate(desk, token, currency, rate)
+
     # Payments
 
     def pay(
@@ -242,6 +249,10 @@ class Control:
     def faults(self) -> list[dict[str, object]]:
         """The faults in force."""
         return self._bank.faults.listed()
+
+    def fault_counts(self) -> dict[str, int]:
+        """How often each kind of fault has struck since the bank was started."""
+        return self._bank.faults.counts()
 
     # Reading the bank's own books
 

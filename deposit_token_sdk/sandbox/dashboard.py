@@ -30,6 +30,7 @@ from deposit_token_sdk.sandbox.remote import refuse_other_origins
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Time": ("advance", "time"),
+    "Prices": ("set_rate",),
     "Payments": ("pay", "hold", "settle", "decline", "return_payment", "fund"),
     "Refunds": ("hold_refunds", "finish_refund", "fail_refund"),
     "Webhooks": (
@@ -43,7 +44,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Keys": ("keys", "rotate_key", "retire_key", "revoke_key", "rotate_webhook_key", "retire_webhook_keys"),
     "Merchants": ("create_merchant",),
-    "Faults": ("fault", "clear_faults", "faults"),
+    "Faults": ("fault", "clear_faults", "faults", "fault_counts"),
     "The bank’s books": ("invoice", "invoices", "ledger", "balances", "audit"),
 }
 """Every verb, under the heading it has on the page."""

@@ -43,11 +43,12 @@ class Sandbox:
     """The sandbox bank. ``with Sandbox(folder) as bank:`` serves at ``bank.url`` until the block is left.
 
     `port` 0 takes a free one. `quote_life` is in seconds of business time. `require_signatures` False also takes
-    unsigned requests, as the demo merchant's. Raises ConfigurationError (``not_loopback``,
+    unsigned requests, as the demo merchant's. `durable` has each commit of an SQLite database written through, as a
+    power cut would require; a killed process loses nothing either way. Raises ConfigurationError (``not_loopback``,
     ``bad_mode``).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a bank's settings, each with a default
         self,
         data: Path | str,
         database_url: str | None = None,
@@ -59,6 +60,7 @@ class Sandbox:
         *,
         quote_life: float = 900.0,
         require_signatures: bool = True,
+        durable: bool = False,
     ) -> None:
         if host not in _LOOPBACK:
             raise ConfigurationError("not_loopback", f"The sandbox serves on {', '.join(_LOOPBACK)}, not on {host!r}.")
@@ -69,6 +71,7 @@ class Sandbox:
         self._host = host
         self._port = port
         self._require_signatures = require_signatures
+        self._durable = durable
         self._settings: dict[str, Any] = {
             "issuer": issuer,
             "mode": mode,
@@ -150,7 +153,7 @@ class Sandbox:
     def _open(self) -> Bank:
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = self._database_url or f"sqlite:///{self._data.resolve() / 'bank.sqlite3'}"
-        self._bank = Bank(database, House(address=self.url, **self._settings))
+        self._bank = Bank(database, House(address=self.url, **self._settings), durable=self._durable)
         self._enrol(DEMO_MERCHANT, "Demo Shop", None)
         return self._bank
 
@@ -162,7 +165,7 @@ class Sandbox:
     def _application(self, bank: Bank) -> Any:
         from flask import Flask  # noqa: PLC0415 - not needed for naming the settings alone
 
-        from deposit_token_sdk.sandbox import approval, dashboard, remote, web  # noqa: PLC0415
+        from deposit_token_sdk.sandbox import approval, dashboard, remote, web  # noqa: PLC0415 - as above
 
         app = Flask(__name__, template_folder="pages", static_folder="pages/static", static_url_path="/static")
         app.config["MAX_CONTENT_LENGTH"] = web.LARGEST_BODY
@@ -203,7 +206,7 @@ class _Serving:
     """waitress in a thread of its own, on a socket that is listening already, stopped when asked."""
 
     def __init__(self, application: Any, listening: socket.socket) -> None:
-        from waitress.server import create_server  # noqa: PLC0415
+        from waitress.server import create_server  # noqa: PLC0415 - as above
 
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._channels: dict[int, Any] = {}
@@ -232,7 +235,7 @@ class _Serving:
         self._thread.join()
 
     def _run(self) -> None:
-        from waitress import wasyncore  # noqa: PLC0415
+        from waitress import wasyncore  # noqa: PLC0415 - as above
 
         while not self._stopping.is_set():
             wasyncore.loop(timeout=1.0, map=self._channels, use_poll=True, count=1)
@@ -252,6 +255,6 @@ def _private_key(path: Path, kid: str) -> SigningKey:
         return SigningKey.from_pem(path.read_bytes(), Algorithm.ED25519, kid)
     except FileNotFoundError:
         key = SigningKey.generate(Algorithm.ED25519, kid)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - no Path opens with a mode
         file.write(key.to_pem())
     return key

@@ -32,6 +32,7 @@ KINDS: Final[dict[str, str]] = {
     "webhook_corrupted": "one byte of the message is changed on its way; what is sent again is whole",
     "webhook_unanswered": "the message arrives, its answer does not: it comes again after `seconds`, hours if you like",
     "payment_held": "an approved payment stays seen, not settled",
+    "approved_twice": "an approval in a page that was opened before the invoice was paid pays the whole once more",
     "refund_pending": "an accepted refund stays pending",
 }
 """Every kind of fault and what it does."""
@@ -77,6 +78,7 @@ class Faults:
         self._lock = threading.Lock()
         self._rules: list[_Rule] = []
         self._made = 0
+        self._struck: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -111,6 +113,7 @@ class Faults:
         with self._lock:
             for rule in self._rules:
                 if rule.strikes(kind, about, route):
+                    self._struck[kind] = self._struck.get(kind, 0) + 1
                     if rule.left is not None:
                         rule.left -= 1
                         self._rules = [each for each in self._rules if each.left != 0]
@@ -125,6 +128,11 @@ class Faults:
                 for rule in self._rules
                 if (kind is not None and rule.fault.kind != kind) or (number is not None and rule.fault.id != number)
             ]
+
+    def counts(self) -> dict[str, int]:
+        """How often each kind has struck since this bank process began; kinds that never did are left out."""
+        with self._lock:
+            return dict(sorted(self._struck.items()))
 
     def listed(self) -> list[dict[str, object]]:
         """The rules in force, as JSON; `count` is what is left of it."""

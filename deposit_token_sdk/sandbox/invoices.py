@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import RowMapping, Select, insert, or_, select, update
 
-from deposit_token_sdk.sandbox import quotes
+from deposit_token_sdk.sandbox import clock, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import invoices, movements, refunds, statements
@@ -153,14 +153,19 @@ def other_names(desk: Desk, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for row in rows for name in row)
 
 
-def page(desk: Desk, merchant: str, after: int, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+def page(
+    desk: Desk, merchant: str, after: int, limit: int, *, made_on: str | None = None
+) -> tuple[list[dict[str, Any]], str | None]:
     """A page of a merchant's invoices, oldest first, and the cursor of the next; `after` is a cursor or 0.
 
-    Raises Refused (``malformed``).
+    `made_on` leaves out those made on another day (business time, in UTC). Raises Refused (``malformed``).
     """
     if not 1 <= limit <= _MAX_PAGE:
         raise Refused("malformed", f"limit is 1 to {_MAX_PAGE}.")
     chosen = select(invoices).where(invoices.c.merchant == merchant, invoices.c.seq > after)
+    if made_on is not None:
+        begin, end = clock.day(made_on)
+        chosen = chosen.where(invoices.c.created_at >= begin, invoices.c.created_at < end)
     rows = list(desk.db.execute(chosen.order_by(invoices.c.seq).limit(limit + 1)).mappings())
     following = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
     return [document(desk, row) for row in rows[:limit]], following

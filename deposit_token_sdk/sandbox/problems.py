@@ -19,6 +19,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "nothing_to_capture": (409, "No held payment to capture"),
     "nothing_to_release": (409, "No held payment to release"),
     "refund_exceeds": (422, "More than what can be refunded"),
+    "no_webhook_address": (409, "The merchant has no webhook address here"),
     "idempotency_key_missing": (400, "Idempotency-Key is missing"),
     "idempotency_key_in_use": (409, "A request with this Idempotency-Key is being worked on"),
     "idempotency_key_reused": (422, "This Idempotency-Key came with another request before"),

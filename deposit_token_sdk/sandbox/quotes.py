@@ -6,18 +6,20 @@ import re
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select
+from attrs import evolve
+from sqlalchemy import RowMapping, delete, insert, select
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import pricing
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import quotes
+from deposit_token_sdk.sandbox.tables import facts, quotes
 from deposit_token_sdk.signing import strict_json
 from deposit_token_sdk.signing.base64url import encode_url
 
 TYP = "deposit-quote+jws"
+_HIGHEST_RATE = 1_000_000
 _REFERENCE = re.compile(r"[A-Za-z0-9]{1,34}", re.ASCII)
 _INSTALLATION = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 
@@ -28,7 +30,7 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
     token = token_of(strict_json.text(asked, "token"))
     bearer = one_of(asked, "bearer", "DEBT", "CRED")
     price = _price(strict_json.member(asked, "price"))
-    priced = pricing.price(token, price.currency, price.amount, bearer)
+    priced = pricing.price(_as_it_stands(desk, token, price.currency), price.currency, price.amount, bearer)
     quote = new_id("quo")
     expires_at = desk.now + desk.house.quote_life
     amount = f"{price.amount:f}"
@@ -65,6 +67,36 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
     }
     desk.db.execute(insert(quotes).values(row))
     return {"id": quote, "reference": terms["reference"], "statement": statement}
+
+
+def set_rate(desk: Desk, code: str, currency: str, mid: str | None) -> dict[str, str]:
+    """From now on, quotes in `currency` go by this middle rate, token currency for one unit; None: the table's again.
+
+    Returns the middle rate and, with the spread, the one that is quoted. Raises Refused (``unknown_token``,
+    ``unsupported_currency``, ``malformed``).
+    """
+    token = token_of(code)
+    pricing.rate(token, currency)  # refuses a currency that has no rate at all
+    named = _fact(token, currency)
+    desk.db.execute(delete(facts).where(facts.c.name == named))
+    if mid is not None:
+        chosen = strict_json.plain({"rate": mid}, "rate")
+        if not 0 < chosen < _HIGHEST_RATE or -int(chosen.as_tuple().exponent) > pricing.RATE_DECIMALS:
+            bounds = f"above 0, below {_HIGHEST_RATE}, with at most {pricing.RATE_DECIMALS} decimals"
+            raise Refused("malformed", f"A rate is {bounds}, not {mid[:40]!r}.")
+        desk.db.execute(insert(facts).values(name=named, value=mid))
+    now = _as_it_stands(desk, token, currency)
+    return {"token": code, "currency": currency, "mid": now.mids[currency], "rate": pricing.rate(now, currency)}
+
+
+def _as_it_stands(desk: Desk, token: pricing.DemoToken, currency: str) -> pricing.DemoToken:
+    """The token with the rate that was set for this currency, if one was."""
+    mid = desk.db.execute(select(facts.c.value).where(facts.c.name == _fact(token, currency))).scalar()
+    return token if mid is None else evolve(token, mids={**token.mids, currency: mid})
+
+
+def _fact(token: pricing.DemoToken, currency: str) -> str:
+    return f"rate {token.code} {currency}"
 
 
 def find(desk: Desk, quote_id: str, merchant: str | None = None) -> RowMapping:

@@ -89,6 +89,7 @@ def finish(desk: Desk, refund_id: str) -> dict[str, Any]:
         "refund_reference": refund["reference"],
         "token": row["token"],
         "units": str(refund["units"]),
+        "accepted_at": strict_json.rfc3339(desk.now),
     }
     signed = desk.state(TYP, row["id"], refund_id, claims)
     invoices.changed(desk, row["id"], "refund.done", refund=desk.refund(refund_id), statement=signed)

@@ -113,6 +113,7 @@ def choices(desk: Desk) -> dict[str, list[str]]:
     return {
         "buyer": list(BUYERS),
         "token": list(pricing.TOKENS),
+        "currency": sorted({currency for token in pricing.TOKENS.values() for currency in token.mids}),
         "merchant": list(desk.db.execute(select(merchants.c.id).order_by(merchants.c.id)).scalars()),
         "purpose": [keyring.STATEMENT, keyring.ANSWER],
         "kid": list(desk.db.execute(select(bank_keys.c.kid).order_by(bank_keys.c.seq.desc())).scalars()),

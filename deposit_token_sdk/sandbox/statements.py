@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import RowMapping, select, update
 
-from deposit_token_sdk.sandbox import keyring, ledger, pricing, quotes
+from deposit_token_sdk.sandbox import clock, keyring, ledger, pricing, quotes
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import refunds as refund_table
@@ -16,7 +16,8 @@ from deposit_token_sdk.signing import jws, strict_json
 
 BACKING = "deposit-backing+jws"
 _SHOWN = ("payment", "return", "refund", "fee", "refund_failed")
-_MAX_PAGE = 5000
+_PAGE = 500
+_MAX_PAGE = 2000  # about half of the 1 MiB that a client reads at most
 
 
 def about(desk: Desk, row: RowMapping) -> list[str]:
@@ -66,32 +67,44 @@ def backing(desk: Desk, merchant: str, code: str) -> str:
 
 
 def day(desk: Desk, merchant: str, text: str, after: int, limit: int | None) -> dict[str, Any]:
-    """What moved for a merchant on one day, in UTC and business time. Raises Refused (``malformed``)."""
-    try:
-        start = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-        end = start + timedelta(days=1)
-    except (ValueError, OverflowError):
-        raise Refused("malformed", f"{text[:20]!r} is no day: write 2026-11-24.") from None
-    if limit is not None and not 1 <= limit <= _MAX_PAGE:
+    """A page of what moved for a merchant on one day, in UTC and business time; `after` is a cursor or 0.
+
+    Raises Refused (``malformed``).
+    """
+    begin, end = clock.day(text)
+    limit = _PAGE if limit is None else limit
+    if not 1 <= limit <= _MAX_PAGE:
         raise Refused("malformed", f"limit is 1 to {_MAX_PAGE}.")
     chosen = select(transfers).where(
         transfers.c.merchant == merchant,
-        transfers.c.at >= start,
+        transfers.c.at >= begin,
         transfers.c.at < end,
         transfers.c.kind.in_(_SHOWN),
         transfers.c.seq > after,
     )
-    ordered = chosen.order_by(transfers.c.seq)
-    rows = list(desk.db.execute(ordered if limit is None else ordered.limit(limit + 1)).mappings())
-    more = limit is not None and len(rows) > limit
+    rows = list(desk.db.execute(chosen.order_by(transfers.c.seq).limit(limit + 1)).mappings())
     shown = rows[:limit]
+    references = _refund_references(desk, shown)
     return {
-        "date": start.date().isoformat(),
-        "entries": [_entry(each) for each in shown],
-        "next": str(shown[-1]["seq"]) if more else None,
+        "date": begin.date().isoformat(),
+        "entries": [_entry(each, references) for each in shown],
+        "next": str(shown[-1]["seq"]) if len(rows) > limit else None,
     }
 
 
-def _entry(row: RowMapping) -> dict[str, Any]:
+def _refund_references(desk: Desk, rows: list[RowMapping]) -> Mapping[str, str]:
+    """The shop's own reference of each refund that is booked in these rows, by the refund's id."""
+    named = [row["movement"] for row in rows if row["kind"].startswith("refund")]
+    found: dict[str, str] = {}
+    for at in range(0, len(named), _PAGE):
+        chosen = select(refund_table.c.id, refund_table.c.reference)
+        ids = refund_table.c.id.in_(named[at : at + _PAGE])
+        found.update({row.id: row.reference for row in desk.db.execute(chosen.where(ids))})
+    return found
+
+
+def _entry(row: RowMapping, references: Mapping[str, str]) -> dict[str, Any]:
     named = {name: row[name] for name in ("id", "kind", "invoice", "reference", "movement", "token")}
-    return {**named, "at": strict_json.rfc3339(row["at"]), "units": str(row["units"])}
+    told = {**named, "at": strict_json.rfc3339(row["at"]), "units": str(row["units"])}
+    reference = references.get(row["movement"])
+    return told if reference is None else {**told, "refund_reference": reference}

@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 from deposit_token_sdk.errors import InvalidInput, NotGenuine, Unreadable
 from deposit_token_sdk.sandbox import api, clock, invoices, keyring, memory
 from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
-from deposit_token_sdk.sandbox.desk import new_id
+from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.memory import Kept
 from deposit_token_sdk.sandbox.problems import Refused, problem
 from deposit_token_sdk.signing import http_signatures, strict_json
@@ -168,24 +168,41 @@ class Api:
         request_id: str,
         where: dict[str, Any],
     ) -> Kept:
-        if route.method == "GET":
+        decide = route.decide
+        if route.method == "GET" and not isinstance(decide, api.Errand):
             with self.bank.desk() as desk:
-                return _kept(route.status, route.decide(desk, merchant, asked))
+                return _kept(route.status, decide(desk, merchant, asked))
         key = request.headers.get("Idempotency-Key", "")
         if not 1 <= len(key) <= 64 or not key.isascii() or not key.isprintable():
             raise Refused("idempotency_key_missing", "Every POST carries an Idempotency-Key of 1 to 64 characters.")
         mark = memory.fingerprint(request.method, str(request.environ["REQUEST_URI"]), body)
+        if isinstance(decide, api.Errand):
+            return self._run(decide, route.status, merchant, key, mark)
         with self.bank.in_hand.only(merchant, key), self.bank.desk() as desk:
             before = memory.recall(desk.db, merchant, key, mark, desk.now)
             if before is not None:
                 return before
-            kept = self._work(route, desk, merchant, asked, request_id, where)
+            kept = self._work(route.status, lambda: decide(desk, merchant, asked), desk, request_id, where)
             if kept.status not in _NEVER_KEPT:
                 memory.keep(desk.db, merchant, key, mark, kept, desk.now)
             return kept
 
+    def _run(self, errand: api.Errand, status: int, merchant: str, key: str, mark: str) -> Kept:
+        """Do what calls the shop, with no transaction open while it does."""
+        with self.bank.in_hand.only(merchant, key):
+            with self.bank.desk() as desk:
+                before = memory.recall(desk.db, merchant, key, mark, desk.now)
+                if before is not None:
+                    return before
+                sent = errand.begin(desk, merchant)
+            reached = errand.go(sent)
+            with self.bank.desk() as desk:
+                kept = _kept(status, errand.end(desk, sent, reached))
+                memory.keep(desk.db, merchant, key, mark, kept, desk.now)
+                return kept
+
     def _work(
-        self, route: api.Route, desk: Any, merchant: str, asked: api.Asked, request_id: str, where: dict[str, Any]
+        self, status: int, work: Callable[[], dict[str, Any]], desk: Desk, request_id: str, where: dict[str, Any]
     ) -> Kept:
         """Do it, or refuse it with nothing done; and fail for good where a fault says so."""
         failure = _kept(500, problem("internal", "The bank failed, and keeps to it.", 500, request_id))
@@ -193,7 +210,7 @@ class Api:
             return failure
         try:
             with desk.db.begin_nested():
-                kept = _kept(route.status, route.decide(desk, merchant, asked))
+                kept = _kept(status, work())
         except Refused as refused:
             return _kept(refused.status, problem(refused.code, refused.detail, refused.status, request_id))
         except Unreadable as error:

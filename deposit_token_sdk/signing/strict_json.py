@@ -102,18 +102,18 @@ def _too_deep() -> Unreadable:
 
 
 def _inspect(value: dict[str, Any]) -> None:
-    """Refuse what only escapes can smuggle in (lone surrogates), and depth."""
+    """Refuse what only escapes can smuggle in (lone surrogates, and NUL, which PostgreSQL cannot store), and depth."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for container in level:
             if isinstance(container, dict):
                 for name in container:
-                    _refuse_surrogates(name)
+                    _refuse_smuggled(name)
                 container = list(container.values())  # noqa: PLW2901
             for item in container:
                 if isinstance(item, str):
-                    _refuse_surrogates(item)
+                    _refuse_smuggled(item)
                 elif isinstance(item, (dict, list)):
                     below.append(item)
         if not below:
@@ -122,7 +122,9 @@ def _inspect(value: dict[str, Any]) -> None:
     raise _too_deep()
 
 
-def _refuse_surrogates(text: str) -> None:
+def _refuse_smuggled(text: str) -> None:
+    if "\x00" in text:
+        raise Unreadable("invalid_utf8", "The JSON escapes a NUL character, which no text of a bank holds.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -13,20 +13,20 @@ Some tests run sixteen threads at once, so the store's database must be one that
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta, timezone
 from decimal import Decimal
-from threading import Barrier
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from attrs import evolve
 
-from deposit_token_sdk.checkout.store import Review, Store, Tx, Verb
+from deposit_token_sdk.checkout.store import Decision, Review, Store, Tx, Verb, Verdict
 from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Status, Word
 from deposit_token_sdk.models import Evidence, Proof, StatementKind
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.testing.store_books import BooksConformance
+from deposit_token_sdk.testing.store_queues import THREADS, QueueConformance
+from deposit_token_sdk.testing.store_seals import SealConformance
 from deposit_token_sdk.testing.values import (
     HUGE,
     LATER,
@@ -40,10 +40,6 @@ from deposit_token_sdk.testing.values import (
     paid,
 )
 
-R = TypeVar("R")
-
-THREADS = 16
-
 
 def _write_and_fail(tx: Tx) -> None:
     assert tx.claim(a_message()) is None
@@ -52,32 +48,8 @@ def _write_and_fail(tx: Tx) -> None:
     raise ZeroDivisionError
 
 
-class StoreConformance:
+class StoreConformance(QueueConformance, SealConformance, BooksConformance):
     """The tests. A subclass overrides the fixture `store`, and `around_thread` where needed."""
-
-    @pytest.fixture
-    def store(self) -> Store:
-        raise NotImplementedError("Override the fixture `store`: a new store on an empty database with its tables.")
-
-    @pytest.fixture
-    def around_thread(self) -> Callable[[], AbstractContextManager[Any]]:
-        """What each further thread of a test works in."""
-        return nullcontext
-
-    @pytest.fixture
-    def at_once(self, around_thread: Callable[[], AbstractContextManager[Any]]) -> Callable[..., list[Any]]:
-        def run(work: Callable[[int], R]) -> list[R]:
-            barrier = Barrier(THREADS, timeout=30)
-
-            def one(number: int) -> R:
-                with around_thread():
-                    barrier.wait()
-                    return work(number)
-
-            with ThreadPoolExecutor(THREADS) as pool:
-                return list(pool.map(one, range(THREADS)))
-
-        return run
 
     # --- transactions -------------------------------------------------------------------------------------------
 
@@ -353,6 +325,46 @@ class StoreConformance:
             assert not tx.open_review(evolve(first, detail="again", opened_at=LATER))
         assert store.reviews() == (first, other)
 
+    def test_a_review_is_open_until_it_is_decided_and_decided_once(self, store: Store) -> None:
+        first = Review("A-1", "r1", "second_payment", "mv-2", "141.00 SBUSD more", NOON)
+        with store.begin() as tx:
+            tx.open_review(first)
+            tx.open_review(evolve(first, order_id="A-2", reference="r2"))
+        one, two = (review.number for review in store.reviews())
+        assert 0 < one < two
+        decision = Decision(one, Verdict.REFUND, "Ms Ito", "called the buyer", LATER, "f1")
+        with store.begin() as tx:
+            assert tx.decision(one) is None
+            assert tx.decide(decision)
+            assert not tx.decide(evolve(decision, verdict=Verdict.ACCEPT))
+            assert tx.decision(one) == decision
+            kept = tx.review(one)
+            assert kept == first
+            assert kept is not None
+            assert kept.number == one
+            assert tx.review(two + 1) is None
+            assert not tx.open_review(first)
+        assert [review.number for review in store.reviews()] == [two]
+        assert store.all_reviews("A-1") == ((first, decision),)
+        assert [(review.number, told) for review, told in store.all_reviews()] == [(two, None), (one, decision)]
+        assert [review.number for review, _ in store.all_reviews(limit=1)] == [two]
+        assert store.review(one) == (first, decision)
+        assert store.review(two + 1) is None
+        with store.begin() as tx:
+            assert [tx.open_reviews(reference) for reference in ("r1", "r2")] == [(), (store.reviews()[0],)]
+
+    def test_of_many_threads_one_decides(self, store: Store, at_once: Callable[..., list[Any]]) -> None:
+        with store.begin() as tx:
+            tx.open_review(Review("A-1", "r1", "second_payment", "mv-2", "141.00 SBUSD more", NOON))
+        (number,) = (review.number for review in store.reviews())
+
+        def decide(thread: int) -> bool:
+            with store.begin() as tx:
+                return tx.decide(Decision(number, Verdict.ACCEPT, f"clerk {thread}", "", LATER))
+
+        assert at_once(decide).count(True) == 1
+        assert store.reviews() == ()
+
     # --- intents ------------------------------------------------------------------------------------------------
 
     def test_an_intent_is_written_once_and_open_until_it_is_answered(self, store: Store) -> None:
@@ -418,33 +430,7 @@ class StoreConformance:
         assert len(installation) == 8
         assert set(installation) <= set("abcdefghijklmnopqrstuvwxyz0123456789")
 
-    def test_a_sweep_is_told_what_is_live_unanswered_or_unfinished_each_once(self, store: Store) -> None:
-        old = [NOON + timedelta(seconds=second) for second in range(8)]
-        with store.begin() as tx:
-            tx.add_attempt(an_attempt("live", "A-1", created_at=old[2]))
-            tx.add_attempt(an_attempt("done", "A-2", created_at=old[0], ended="paid"))
-            tx.add_attempt(an_attempt("asked", "A-3", created_at=old[0], ended="cancelled"))
-            tx.add_attempt(an_attempt("sent-back", "A-4", created_at=old[0], ended="paid"))
-            tx.add_attempt(an_attempt("young", "A-5", created_at=LATER))
-            tx.add_intent(an_intent(Verb.START, "live", "live", made_at=old[3]))
-            tx.add_intent(an_intent(Verb.CANCEL, "asked", "asked", made_at=old[1]))
-            tx.add_intent(an_intent(Verb.START, "done", "done", made_at=old[0]))
-            tx.answer_intent(Verb.START, "done", "invoiced")
-            tx.add_refund(a_refund("f1", "sent-back", "page-1", created_at=old[4], stage=RefundStage.PENDING))
-            tx.add_refund(a_refund("f2", "done", "page-2", created_at=old[4], stage=RefundStage.DONE))
-        assert list(store.due(LATER, 10, LATER)) == ["live", "asked", "sent-back"]
-        assert list(store.due(LATER, 2, LATER)) == ["live", "asked"]
-        assert list(store.due(old[1], 10, LATER)) == []
-        with store.begin() as tx:
-            tx.asked("live", LATER)
-        assert list(store.due(LATER, 10, LATER)) == ["asked", "sent-back", "live"]
-
-    def test_a_sweep_is_told_of_young_attempts_that_have_ended_too(self, store: Store) -> None:
-        with store.begin() as tx:
-            tx.add_attempt(an_attempt("r1", "A-1", created_at=NOON, ended="paid"))
-        assert list(store.due(LATER, 10, NOON - timedelta(seconds=1))) == ["r1"]
-        assert list(store.due(LATER, 10, NOON + timedelta(seconds=1))) == []
-        assert list(store.due(NOON, 10, NOON - timedelta(seconds=1))) == []
+    # --- what happened, again and for the first time ------------------------------------------------------------
 
     def test_a_message_that_is_unclaimed_is_new_again(self, store: Store) -> None:
         with store.begin() as tx:

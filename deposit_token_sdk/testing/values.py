@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import evolve
 
-from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, RefundRecord, Verb
+from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, Outgoing, RefundRecord, Verb
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage
 from deposit_token_sdk.models import Bearer, Capture, Confirmation, Evidence, Mode, Proof, Quote, StatementKind
 from deposit_token_sdk.money import Money
@@ -100,3 +100,8 @@ def a_message(key: str = "ev-1", **changes: Any) -> Inbox:
 def paid(movement: str = "mv-1", units: int = 14100, stage: Stage = Stage.SETTLED) -> History:
     """A history of one movement."""
     return History(frozenset({Observation(movement, stage, units, NOON)}))
+
+
+def an_outgoing(key: str = "k1", **changes: Any) -> Outgoing:
+    """A receipt to be sent, due at once."""
+    return evolve(Outgoing(key, "receipt", '{"to":"ito@example.org"}', "A-1", NOON, NOON), **changes)

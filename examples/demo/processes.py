@@ -14,12 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:[0-9]+")
 PATIENCE = 30.0
 """Seconds that any step may take."""
+
+_LOOK_EVERY = 2.0
+"""Seconds between two looks at a server that is not our own process."""
 
 MERCY = 10.0
 """Seconds a process gets to end by itself."""
@@ -67,9 +71,9 @@ class Process:
         if code is not None:
             raise StepFailed(f"the {self.name} ended by itself (exit code {code}); its last lines:\n{self._tail()}")
 
-    def address(self) -> str | None:
-        """Where it listens, once it has said so."""
-        found = ADDRESS.search(self._log.read_text(encoding="utf-8", errors="replace"))
+    def said(self, pattern: re.Pattern[str]) -> str | None:
+        """The first place in its log that fits, once there is one."""
+        found = pattern.search(self._log.read_text(encoding="utf-8", errors="replace"))
         return found[0] if found else None
 
     def ask_to_end(self) -> None:
@@ -95,13 +99,30 @@ class Watch:
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._processes: list[Process] = []
+        self._servers: dict[str, tuple[str, int]] = {}
+        self._looked_at = 0.0
 
-    def start(self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> str:
-        """Start a process and return the address it prints."""
+    def start(
+        self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str], says: re.Pattern[str] = ADDRESS
+    ) -> str:
+        """Start a process and return what it says once it is ready: by default the address it prints."""
+        return self.until_ready(self.launch(name, command, log, environ), says)
+
+    def launch(self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> Process:
+        """Start a process without waiting for it."""
         self._signals.check()
         process = Process(name, command, log, environ)
         self._processes.append(process)
-        return self.until(process.address, f"the {name} did not say where it listens")
+        return process
+
+    def until_ready(self, process: Process, says: re.Pattern[str] = ADDRESS) -> str:
+        """What it says once it is ready."""
+        return self.until(lambda: process.said(says), f"the {process.name} did not say that it is ready")
+
+    def answers(self, name: str, url: str) -> None:
+        """Watch a server that somebody else has started: from now on it must take connections."""
+        parts = urlsplit(url)
+        self._servers[name] = (parts.hostname or "", parts.port or 0)
 
     def output(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> str:
         """What a short command prints."""
@@ -139,6 +160,10 @@ class Watch:
         self._signals.check()
         for process in self._processes:
             process.check()
+        if self._servers and time.monotonic() - self._looked_at > _LOOK_EVERY:
+            self._looked_at = time.monotonic()
+            for name, address in self._servers.items():
+                _connect(name, address)
 
     def forever(self) -> None:
         """Stay until a signal comes or a process dies."""
@@ -152,6 +177,13 @@ class Watch:
             process.ask_to_end()
         for process in reversed(self._processes):
             process.end()
+
+
+def _connect(name: str, address: tuple[str, int]) -> None:
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError as error:
+        raise StepFailed(f"{name} is gone: {error}") from None
 
 
 def free_port(usual: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
@@ -46,42 +45,49 @@ def required(found: T | None, otherwise: str) -> T:
     return found
 
 
-def buy(watch: Watch, bank: str, shop: str, database: Path, environ: Mapping[str, str]) -> None:
-    """Buy the first thing in the shop and check all that a shop keeper would. Raises StepFailed, naming the step."""
-    say()
-    timeline = Timeline()
-    browser = Browser()
-    engine = create_engine(f"sqlite:///{database}")
+@contextmanager
+def books(database: str) -> Iterator[SqlStore]:
+    """The checkout's tables in the shop's database, read from outside the shop."""
+    engine = create_engine(database)
     prepare_sqlite(engine)
-    store = SqlStore(sessionmaker(engine))
     try:
-        with step("basket and checkout"):
-            order_id, page = order(browser, shop)
-        with step("quote and invoice"):
-            attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
-            quote = required(attempt.quote, "the bank gave no quote")
-            tell_price(timeline, attempt, quote)
-        with step("approval"):
-            browser.follow(bank)
-            browser.submit("/pay/", follow=False, decision="approve")
-            timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
-        with step("webhook"):
-            delivered = watch.until(lambda: taken(bank, attempt), "no webhook of the payment was taken by the shop")
-            timeline.tell("webhook", delivered)
-        with step("order paid"):
-            watch.until(lambda: browser.json(f"{page}/status")["situation"] == "paid", "the order did not turn paid")
-            timeline.tell("order paid", "by the bank's confirmation, in one transaction with the shop's own row")
-            say(f"order {order_id} paid")
-            browser.open(f"{page}/receipt")
-        with step("confirmation"):
-            for known in store.evidence(order_id):
-                tell_confirmation(timeline, authenticate_stored(known.evidence), quote)
-            if not store.evidence(order_id):
-                raise StepFailed("the shop kept no evidence")
-        with step("supply"):
-            tell_supply(timeline, environ, quote)
+        yield SqlStore(sessionmaker(engine))
     finally:
         engine.dispose()
+
+
+def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore, environ: Mapping[str, str]) -> str:
+    """Buy the first thing in the shop and check all that a shop keeper would; returns the order's id.
+
+    Raises StepFailed, naming the step.
+    """
+    browser = Browser()
+    with step("basket and checkout"):
+        order_id, page = order(browser, shop)
+    with step("quote and invoice"):
+        attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
+        quote = required(attempt.quote, "the bank gave no quote")
+        tell_price(timeline, attempt, quote)
+    with step("approval"):
+        browser.follow(bank)
+        browser.submit("/pay/", follow=False, decision="approve")
+        timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
+    with step("webhook"):
+        delivered = watch.until(lambda: taken(bank, attempt), "no webhook of the payment was taken by the shop")
+        timeline.tell("webhook", delivered)
+    with step("order paid"):
+        watch.until(lambda: browser.json(f"{page}/status")["situation"] == "paid", "the order did not turn paid")
+        timeline.tell("order paid", "by the bank's confirmation, in one transaction with the shop's own row")
+        say(f"order {order_id} paid")
+        browser.open(f"{page}/receipt")
+    with step("confirmation"):
+        for known in store.evidence(order_id):
+            tell_confirmation(timeline, authenticate_stored(known.evidence), quote)
+        if not store.evidence(order_id):
+            raise StepFailed("the shop kept no evidence")
+    with step("supply"):
+        tell_supply(timeline, environ, quote)
+    return order_id
 
 
 def order(browser: Browser, shop: str) -> tuple[str, str]:

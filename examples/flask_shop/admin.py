@@ -132,7 +132,9 @@ def index() -> str:
 
 def _orders(**more: object) -> str:
     newest = db.session.scalars(select(Order).order_by(Order.created_at.desc()).limit(200))
-    return render_template("admin/index.html", orders=list(newest), reviews=payments().store.reviews(), **more)
+    checkout = payments().checkout
+    told = [one for one in checkout.health().problems if one.reason != "reviews_open"]  # these are listed anyway
+    return render_template("admin/index.html", orders=list(newest), reviews=checkout.reviews(), problems=told, **more)
 
 
 @admin.post("/ask")
@@ -150,13 +152,14 @@ def order(order_id: str) -> str:
     found = _order(order_id)
     view = payments().ask(order_id) if _looks.allows(order_id) else payments().checkout.view(order_id)
     store = payments().store
-    attempts = store.attempts(order_id)
+    attempts, reviewed = store.attempts(order_id), store.all_reviews(order_id)
     return render_template(
         "admin/order.html",
         received=[_received(attempt, view.refunds) for attempt in attempts],
         quotes={attempt.reference: attempt.quote for attempt in attempts},
         confirmations=store.evidence(order_id),
-        reviews=[review for review in store.reviews() if review.order_id == order_id],
+        reviews=[review for review, made in reviewed if made is None],
+        decided=[(review, made) for review, made in reviewed if made is not None],
         **orders.page(found, view),
     )
 

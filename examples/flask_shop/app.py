@@ -18,7 +18,7 @@ from deposit_token_sdk.integrations.flask import webhooks
 from examples.flask_shop import basket, forms, models, payments
 from examples.flask_shop.admin import admin, set_password
 from examples.flask_shop.catalogue import CURRENCIES
-from examples.flask_shop.commands import add_commands
+from examples.flask_shop.desk import desk
 from examples.flask_shop.languages import gettext as _
 from examples.flask_shop.languages import speak, token_number
 from examples.flask_shop.orders import kind_word, stage_word, state_word
@@ -40,9 +40,10 @@ HEADERS = {
 def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     """The shop, set up by SHOP_* and DEPOSIT_TOKEN_* variables.
 
-    SHOP_DATABASE is the path of its SQLite file, SHOP_URL its own address as buyers see it, SHOP_SECRET_KEY what
-    session cookies are signed with (random if missing: baskets are then lost at a restart), SHOP_ADMIN_PASSWORD what
-    opens /admin (closed if missing).
+    SHOP_DATABASE is the path of its SQLite file or a SQLAlchemy URL (PostgreSQL), SHOP_URL its own address as buyers
+    see it, SHOP_SECRET_KEY what session cookies are signed with (random if missing: baskets are then lost at a
+    restart, and several processes do not know each other's), SHOP_ADMIN_PASSWORD what opens /admin (closed if
+    missing), SHOP_RECEIPTS the folder that receipts are written to (``receipts`` if missing).
     """
     app = Flask(__name__)
     url = environ.get("SHOP_URL", "http://127.0.0.1:8000").rstrip("/")
@@ -55,7 +56,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=url.startswith("https:"),
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{Path(environ.get('SHOP_DATABASE', 'shop.sqlite')).absolute()}",
+        SQLALCHEMY_DATABASE_URI=_database(environ.get("SHOP_DATABASE", "shop.sqlite")),
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_pre_ping": True},
     )
     set_password(app, environ.get("SHOP_ADMIN_PASSWORD", ""))
     paying = payments.build(environ)
@@ -63,15 +65,19 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     models.db.init_app(app)
     with app.app_context():
         prepare_sqlite(models.db.engine)
-        models.fill()
-        paying.store.create_schema()
+        with models.one_at_a_time():
+            models.fill()
+            paying.store.create_schema()
     bank = webhooks(paying.checkout)
-    for blueprint in (shop, admin, bank):
+    for blueprint in (shop, admin, desk, bank):
         app.register_blueprint(blueprint)
     forms.protect(app, exempt=[bank.name])
-    add_commands(app)
     _dress(app)
     return app
+
+
+def _database(named: str) -> str:
+    return named if "://" in named else f"sqlite:///{Path(named).absolute()}"
 
 
 def _dress(app: Flask) -> None:

@@ -14,11 +14,10 @@ import segno
 from attrs import frozen
 from markupsafe import Markup
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
 
 from deposit_token_sdk import Attempt
 from deposit_token_sdk.models import Quote
-from examples.flask_shop.models import Agreement, db
+from examples.flask_shop.models import Agreement, db, insert
 
 
 @frozen

@@ -7,12 +7,14 @@ checkout with every attempt, and the attempt that pays says which content was bo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ForeignKey, Text, UniqueConstraint, select
+from sqlalchemy import ForeignKey, Text, UniqueConstraint, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -38,6 +40,9 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+
+_PREPARING = 0x7EA
+"""The number of PostgreSQL's lock under which the tables are made."""
 
 
 class Product(Base):
@@ -124,6 +129,12 @@ class Agreement(Base):
     order_id: Mapped[str] = mapped_column(ForeignKey(Order.id))
 
 
+def insert(table: type[Base]) -> Any:
+    """An insert that can say what to do on a conflict, in the words of the database that we have."""
+    dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
+
+
 def new_content(lines: Iterable[Line]) -> Content:
     """The lines with their total and their digest: same goods at the same prices, same digest."""
     lines = sorted(lines, key=lambda line: line.sku)
@@ -140,6 +151,23 @@ def products() -> list[Product]:
 def order_at(address: str) -> Order | None:
     """The order whose pages lie at this address."""
     return db.session.scalars(select(Order).where(Order.address == address)).one_or_none()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Nobody else prepares the same database meanwhile: the web's workers all start at once.
+
+    SQLite has one writer at a time as it is.
+    """
+    with db.engine.connect() as connection:
+        postgres = connection.dialect.name == "postgresql"
+        if postgres:
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _PREPARING})
+        try:
+            yield
+        finally:
+            if postgres:
+                connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": _PREPARING})
 
 
 def fill() -> None:

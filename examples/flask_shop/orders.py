@@ -8,13 +8,12 @@ from typing import TypedDict
 
 from flask import session
 from sqlalchemy import select
-from sqlalchemy.dialects.sqlite import insert
 
 from deposit_token_sdk import Attempt, OrderView, RefundStage, Status
 from deposit_token_sdk.models import Quote, StatementKind
 from examples.flask_shop import basket, invoice
 from examples.flask_shop.languages import N_, gettext, token_number, tokens
-from examples.flask_shop.models import Content, Line, Order, db, new_content
+from examples.flask_shop.models import Content, Line, Order, db, insert, new_content
 from examples.flask_shop.payments import payments
 
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTVWXYZ"

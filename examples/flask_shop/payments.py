@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from threading import Lock
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from deposit_token_sdk import (
 )
 from deposit_token_sdk.checkout.store import RefundRecord
 from deposit_token_sdk.models import Token
+from examples.flask_shop import receipts
 from examples.flask_shop.models import Order, db
 
 log = logging.getLogger(__name__)
@@ -133,12 +135,14 @@ def build(environ: Mapping[str, str]) -> Payments:
     """A client by the DEPOSIT_TOKEN_* settings and a checkout that writes through the shop's own session."""
     paying = Payments(Client.from_env(environ), SqlStore(db.session))
     checkout = paying.checkout
+    checkout.outbox.handler(receipts.TOPIC)(receipts.into(Path(environ.get("SHOP_RECEIPTS", "receipts"))))
 
     @checkout.on_paid
     def fulfil(paid: Paid, session: Session) -> None:
         attempt = paid.attempt
         bought = {"paid": attempt.content, "token": attempt.token, "country": attempt.buyer_country}
         _mark(session, Order.id == paid.order_id, state="paid", paid_by=paid.reference, **bought)
+        receipts.put_receipt(checkout, session, paid)
 
     @checkout.on_returned
     def take_back(news: News, session: Session) -> None:

@@ -1,5 +1,7 @@
 """A shop and its bank, as they run, and a browser that looks at them.
 
+What a merchant's buyers depend on is tested on a phone's size and on a desktop's (`both_sizes`), the rest on one.
+
 The bank serves from this process, so that a test can ask its books and put faults in force. The shop is a process of
 its own. Both live as long as the test session; each test has a browser context, and so a visitor, of its own.
 """
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, StorageState, expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
@@ -27,6 +29,13 @@ PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 800}
 
 expect.set_options(timeout=15_000)
+both_sizes = pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+
+
+@pytest.fixture
+def size() -> dict[str, int]:
+    """The size of everybody's window; `both_sizes` has a test run once in each."""
+    return DESKTOP
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +87,7 @@ def bank(running_bank: Sandbox) -> Iterator[Sandbox]:
     running_bank.control.clear_faults()
     yield running_bank
     running_bank.control.clear_faults()
+    running_bank.control.set_rate("SBUSD", "EUR")
     assert running_bank.control.audit() == []
 
 
@@ -104,6 +114,10 @@ class Visitor:
         self.page.get_by_role("button", name="Ask for the price").click()
         self.page.wait_for_url("**/orders/*")
 
+    def come_back(self) -> None:
+        """As the bank sends a buyer back: the order's page, after the bank was asked, without waiting for its news."""
+        self.page.goto(f"{self.shop}/orders/{self.page.url.split('/')[4]}/return")
+
     def headline_is(self, text: str, page: Page | None = None) -> None:
         """The order's page says so, now or within the time that it may take."""
         expect((page or self.page).locator("#status .headline")).to_have_text(text)
@@ -118,10 +132,10 @@ class Visitor:
         return self.page.locator("[data-order]").inner_text()
 
 
-@pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
-def visitor(request: pytest.FixtureRequest, browser: Browser, shop: str, bank: Sandbox) -> Iterator[Visitor]:
+@pytest.fixture
+def visitor(browser: Browser, shop: str, bank: Sandbox, size: dict[str, int]) -> Iterator[Visitor]:
     """A visitor whose browser must have nothing to complain of, whatever the test does."""
-    yield from visiting(browser, shop, viewport=request.param)
+    yield from visiting(browser, shop, viewport=size)
 
 
 def visiting(browser: Browser, shop: str, **options: Any) -> Iterator[Visitor]:
@@ -139,18 +153,30 @@ def visiting(browser: Browser, shop: str, **options: Any) -> Iterator[Visitor]:
 
 
 @pytest.fixture
-def no_javascript(browser: Browser, shop: str, bank: Sandbox) -> Iterator[Visitor]:
+def no_javascript(browser: Browser, shop: str, bank: Sandbox, size: dict[str, int]) -> Iterator[Visitor]:
     """A visitor whose browser runs no scripts."""
-    yield from visiting(browser, shop, java_script_enabled=False)
+    yield from visiting(browser, shop, java_script_enabled=False, viewport=size)
+
+
+@pytest.fixture(scope="session")
+def logged_in(browser: Browser, shop: str) -> StorageState:
+    """The cookies of a browser in which the keeper has logged in."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{shop}/admin")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("heading", name="All orders")).to_be_visible()
+        return context.storage_state()
 
 
 @pytest.fixture
-def keeper(browser: Browser, shop: str, bank: Sandbox) -> Iterator[Visitor]:
-    """The shop keeper, logged in."""
-    for visitor in visiting(browser, shop, viewport=DESKTOP):
+def keeper(
+    browser: Browser, shop: str, bank: Sandbox, size: dict[str, int], logged_in: StorageState
+) -> Iterator[Visitor]:
+    """The shop keeper, logged in, at the list of orders."""
+    for visitor in visiting(browser, shop, viewport=size, storage_state=logged_in):
         visitor.page.goto(f"{shop}/admin")
-        visitor.page.get_by_label("Password").fill(PASSWORD)
-        visitor.page.get_by_role("button", name="Log in").click()
         expect(visitor.page.get_by_role("heading", name="All orders")).to_be_visible()
         yield visitor
 

@@ -7,7 +7,8 @@ from playwright.sync_api import expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import Visitor, booked, invoice_of
+from .conftest import DESKTOP, PHONE, Visitor, booked, invoice_of
+from .looks import Inspector
 
 pytestmark = pytest.mark.acceptance
 
@@ -53,3 +54,34 @@ def test_a_refund_that_does_not_reach_the_bank_is_noted_and_done_at_the_next_loo
     page.goto(f"{keeper.shop}/admin/orders/{order}")
     expect(page.locator(".refunds")).to_contain_text("28.50 EUR (30.96 SBUSD): done")
     assert [units for kind, _, units in booked(bank, invoice) if kind == "refund"] == ["3096"]
+
+
+def test_the_keeper_decides_about_a_second_payment_and_the_desk_is_for_everybody(
+    visitor: Visitor, keeper: Visitor, bank: Sandbox
+) -> None:
+    visitor.put_into_basket()
+    visitor.check_out()
+    order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
+    bank.control.pay(invoice)
+    visitor.headline_is("Paid")
+    bank.control.pay(invoice, units=13961)
+    page = keeper.page
+    inspector = Inspector(page, "shop", {"desktop": (DESKTOP, False), "dark-phone": (PHONE, True)})
+    page.get_by_role("button", name=ALL).click()
+    review = page.locator(".reviews li").filter(has_text=order)
+    expect(review).to_contain_text("second_payment")
+    review.locator("summary").click()
+    inspector.inspect("admin-review")
+    review.get_by_label("Your name").fill("Anna")
+    review.get_by_label("Why").fill("Paid in two tabs.")
+    review.get_by_role("button", name="Send this payment back").dblclick()
+    expect(page.get_by_role("status").filter(has_text="by Anna").first).to_be_visible()
+    expect(review).to_have_count(0)
+    assert [units for kind, _, units in booked(bank, invoice) if kind == "refund"] == ["13961"]
+    page.get_by_role("link", name="Decisions").click()
+    expect(page.locator(".decided li").filter(has_text=order)).to_contain_text("sent back by Anna")
+    inspector.inspect("admin-decisions")
+    page.get_by_role("link", name="Health").click()
+    expect(page.locator(".facts")).to_contain_text("Last event of sandbox-bank")
+    inspector.inspect("admin-health")
+    assert inspector.found == []

@@ -7,23 +7,19 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from deposit_token_sdk.sandbox import Sandbox, pricing
+from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import DESKTOP, PHONE, Visitor, await_news, booked, invoice_of, settled_news_has_arrived
+from .conftest import PHONE, Visitor, await_news, booked, both_sizes, invoice_of, settled_news_has_arrived
 from .looks import photograph, qr_code
 
-pytestmark = [
-    pytest.mark.acceptance,
-    pytest.mark.parametrize("visitor", [DESKTOP, PHONE], indirect=True, ids=["desktop", "phone"]),
-]
+pytestmark = pytest.mark.acceptance
 
 SEEN = """hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
 document.dispatchEvent(new Event('visibilitychange')); }"""
 
 
-def size(visitor: Visitor) -> str:
-    assert visitor.page.viewport_size is not None
-    return "phone" if visitor.page.viewport_size["width"] == PHONE["width"] else "desktop"
+def name_of(size: dict[str, int]) -> str:
+    return "phone" if size == PHONE else "desktop"
 
 
 def seconds_left(page: Page) -> int:
@@ -31,7 +27,10 @@ def seconds_left(page: Page) -> int:
     return int(minutes) * 60 + int(seconds)
 
 
-def test_the_qr_code_the_pay_link_and_the_copied_text_are_one_string(visitor: Visitor, bank: Sandbox) -> None:
+@both_sizes
+def test_the_qr_code_the_pay_link_and_the_copied_text_are_one_string(
+    visitor: Visitor, bank: Sandbox, size: dict[str, int]
+) -> None:
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visitor.put_into_basket()
     visitor.check_out()
@@ -46,9 +45,10 @@ def test_the_qr_code_the_pay_link_and_the_copied_text_are_one_string(visitor: Vi
     visitor.page.get_by_role("button", name="Copy the amount").click()
     expect(visitor.page.locator("#copied")).to_have_text("The amount is copied.")
     assert visitor.page.evaluate("navigator.clipboard.readText()") == "139.61"
-    photograph(visitor.page, f"shop-to-be-paid-{size(visitor)}")
+    photograph(visitor.page, f"shop-to-be-paid-{name_of(size)}")
 
 
+@both_sizes
 def test_the_countdown_goes_by_the_shops_clock_and_is_read_out_only_now_and_then(visitor: Visitor) -> None:
     visitor.page.clock.install(time=0)  # this computer's clock is half a century off
     visitor.put_into_basket()
@@ -62,23 +62,24 @@ def test_the_countdown_goes_by_the_shops_clock_and_is_read_out_only_now_and_then
     assert seconds_left(visitor.page) <= before
 
 
+@both_sizes
 def test_an_expired_price_is_asked_anew_and_a_changed_total_waits_for_consent(
-    visitor: Visitor, bank: Sandbox, monkeypatch: pytest.MonkeyPatch
+    visitor: Visitor, bank: Sandbox, size: dict[str, int]
 ) -> None:
     visitor.put_into_basket()
     visitor.check_out()
     old = visitor.pay_link()
     bank.control.advance(16 * 60)
     visitor.headline_is("The price has run out")
-    photograph(visitor.page, f"shop-run-out-{size(visitor)}")
-    monkeypatch.setitem(pricing._USD, "EUR", "1.0900")  # the bank's rate has moved
+    photograph(visitor.page, f"shop-run-out-{name_of(size)}")
+    bank.control.set_rate("SBUSD", "EUR", "1.0900")  # the bank's rate has moved
     visitor.page.reload()  # whoever looks again has the price asked anew
     visitor.headline_is("The total has changed")
     # 128.50 EUR x 1.0900 x 1.0025 = 140.4151625
     expect(visitor.page.locator(".old")).to_have_text("139.61 SBUSD")
     expect(visitor.page.locator(".new")).to_have_text("140.42 SBUSD")
     expect(visitor.page.get_by_role("link", name="Pay at the bank")).to_have_count(0)
-    photograph(visitor.page, f"shop-new-total-{size(visitor)}")
+    photograph(visitor.page, f"shop-new-total-{name_of(size)}")
 
     visitor.page.get_by_role("button", name="I agree to 140.42 SBUSD").click()
     visitor.headline_is("To be paid")
@@ -91,14 +92,12 @@ def test_an_expired_price_is_asked_anew_and_a_changed_total_waits_for_consent(
     assert ("payment", "SBUSD", "14042") in booked(bank, invoice_of(bank, new)["id"])
 
 
-def test_consent_to_another_price_than_the_present_one_changes_nothing(
-    visitor: Visitor, bank: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_consent_to_another_price_than_the_present_one_changes_nothing(visitor: Visitor, bank: Sandbox) -> None:
     visitor.put_into_basket()
     visitor.check_out()
     bank.control.advance(16 * 60)
     visitor.headline_is("The price has run out")
-    monkeypatch.setitem(pricing._USD, "EUR", "1.0900")
+    bank.control.set_rate("SBUSD", "EUR", "1.0900")
     visitor.page.get_by_role("button", name="Ask for a new price").click()
     visitor.headline_is("The total has changed")
     visitor.page.locator("input[name=reference]").evaluate("field => { field.value = 'another'; }")
@@ -106,14 +105,22 @@ def test_consent_to_another_price_than_the_present_one_changes_nothing(
     visitor.headline_is("The total has changed")
 
 
-def test_the_same_total_as_before_needs_no_consent(visitor: Visitor, bank: Sandbox) -> None:
+def test_the_same_total_as_before_needs_no_consent_and_is_paid(visitor: Visitor, bank: Sandbox) -> None:
     visitor.put_into_basket()
     visitor.check_out()
+    order, old = visitor.order_id(), visitor.pay_link()
     bank.control.advance(16 * 60)
     visitor.headline_is("The price has run out")
-    visitor.page.reload()
+    visitor.page.get_by_role("button", name="Ask for a new price").click()
     visitor.headline_is("To be paid")
     expect(visitor.page.locator(".renewed")).to_contain_text("the old total was 139.61 SBUSD, the new one is 139.61")
+    new = visitor.pay_link()
+    visitor.page.get_by_role("link", name="Pay at the bank").click()
+    visitor.page.get_by_role("button", name="Approve").click()
+    visitor.headline_is("Paid")
+    assert visitor.order_id() == order
+    assert booked(bank, invoice_of(bank, old)["id"]) == []
+    assert ("payment", "SBUSD", "13961") in booked(bank, invoice_of(bank, new)["id"])
 
 
 def test_a_tab_that_slept_past_the_expiry_has_the_price_asked_anew_when_it_wakes(
@@ -130,7 +137,8 @@ def test_a_tab_that_slept_past_the_expiry_has_the_price_asked_anew_when_it_wakes
     assert visitor.pay_link() != old
 
 
-def test_who_paid_short_pays_the_rest_by_the_same_link(visitor: Visitor, bank: Sandbox) -> None:
+@both_sizes
+def test_who_paid_short_pays_the_rest_by_the_same_link(visitor: Visitor, bank: Sandbox, size: dict[str, int]) -> None:
     visitor.put_into_basket()
     visitor.check_out()
     link = visitor.pay_link()
@@ -139,7 +147,7 @@ def test_who_paid_short_pays_the_rest_by_the_same_link(visitor: Visitor, bank: S
     visitor.headline_is("A part has come")
     expect(visitor.page.locator(".due")).to_have_text("39.61 SBUSD")
     assert visitor.pay_link() == link == qr_code(visitor.page)
-    photograph(visitor.page, f"shop-short-{size(visitor)}")
+    photograph(visitor.page, f"shop-short-{name_of(size)}")
     visitor.page.get_by_role("link", name="Pay at the bank").click()
     visitor.page.get_by_role("button", name="Approve").click()
     visitor.headline_is("Paid")
@@ -147,16 +155,25 @@ def test_who_paid_short_pays_the_rest_by_the_same_link(visitor: Visitor, bank: S
     assert paid == ["10000", "3961"]
 
 
-def test_paid_twice_from_two_tabs_is_one_order_and_one_review(visitor: Visitor, keeper: Visitor, bank: Sandbox) -> None:
+@both_sizes
+def test_approved_twice_in_two_tabs_of_the_bank_is_one_order_and_one_review(
+    visitor: Visitor, keeper: Visitor, bank: Sandbox
+) -> None:
     visitor.put_into_basket()
     visitor.check_out()
-    order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
-    other = visitor.context.new_page()
-    other.goto(visitor.page.url)
-    for _ in (visitor.page, other):  # the buyer's bank takes what either tab orders
-        bank.control.pay(invoice, units=13_961)
+    order, link = visitor.order_id(), visitor.pay_link()
+    invoice = invoice_of(bank, link)["id"]
+    bank.control.fault("approved_twice", invoice=invoice)
+    tabs = [visitor.context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(link)
+        expect(tab.get_by_role("button", name="Approve")).to_be_visible()
+        tab.route("**/state", lambda route: route.fulfill(status=204))  # it does not see what the other one does
+    for tab in tabs:
+        tab.get_by_role("button", name="Approve").click()
+        visitor.headline_is("Paid", tab)
     visitor.headline_is("Paid")
-    visitor.headline_is("Paid", other)
+    assert [kind for kind, _, units in booked(bank, invoice) if units == "13961"] == ["payment", "payment"]
     keeper.page.goto(f"{keeper.shop}/admin")
     reviews = keeper.page.locator(".reviews li", has_text=order)
     await_news(keeper.page.reload, lambda: reviews.count() == 1)
@@ -164,8 +181,9 @@ def test_paid_twice_from_two_tabs_is_one_order_and_one_review(visitor: Visitor, 
     expect(keeper.page.get_by_role("row").filter(has_text=order)).to_have_count(1)
 
 
+@both_sizes
 def test_paid_late_is_looked_at_and_neither_fulfilled_nor_called_failed(
-    visitor: Visitor, keeper: Visitor, bank: Sandbox
+    visitor: Visitor, keeper: Visitor, bank: Sandbox, size: dict[str, int]
 ) -> None:
     visitor.put_into_basket()
     visitor.check_out()
@@ -177,7 +195,7 @@ def test_paid_late_is_looked_at_and_neither_fulfilled_nor_called_failed(
     visitor.page.evaluate(SEEN, False)
     visitor.headline_is("We are looking at your payment")
     expect(visitor.page.locator("main")).not_to_contain_text(re.compile("fail", re.IGNORECASE))
-    photograph(visitor.page, f"shop-late-{size(visitor)}")
+    photograph(visitor.page, f"shop-late-{name_of(size)}")
     keeper.page.goto(f"{keeper.shop}/admin")
     expect(keeper.page.locator(".reviews li", has_text=order)).to_have_count(1)
     expect(keeper.page.get_by_role("row").filter(has_text=order)).to_contain_text("open")

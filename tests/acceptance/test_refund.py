@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import Visitor, await_news, booked, invoice_of
+from .conftest import Visitor, await_news, booked, both_sizes, invoice_of
 
 pytestmark = pytest.mark.acceptance
 
@@ -18,6 +18,7 @@ def paid_order(visitor: Visitor, bank: Sandbox) -> tuple[str, str]:
     visitor.check_out()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     bank.control.pay(invoice)
+    visitor.come_back()
     visitor.headline_is("Paid")
     return order, invoice
 
@@ -56,6 +57,7 @@ def test_a_part_can_be_sent_back_in_the_token(visitor: Visitor, keeper: Visitor,
     assert refunds(bank, invoice) == ["1"]
 
 
+@both_sizes
 def test_the_same_form_sent_twice_is_one_refund_and_a_fresh_one_is_another(
     visitor: Visitor, keeper: Visitor, bank: Sandbox
 ) -> None:

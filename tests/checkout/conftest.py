@@ -1,4 +1,4 @@
-"""A shop in miniature over real parts: the sandbox bank, SQLite, an HTTP address that the bank's webhooks reach."""
+"""A shop in miniature over real parts: the sandbox bank, a database, an HTTP address that the bank's webhooks reach."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, request
-from sqlalchemy import create_engine
+from sqlalchemy import Engine
 from sqlalchemy.orm import sessionmaker
 from werkzeug.serving import make_server
 
 from deposit_token_sdk import Checkout, Client, SqlStore
 from deposit_token_sdk.checkout.hooks import News
-from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.integrations.flask import webhooks
 from deposit_token_sdk.sandbox import Sandbox
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
@@ -40,11 +39,10 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def shop(bank: Sandbox, tmp_path: Path) -> Iterator[Shop]:
-    engine = create_engine(f"sqlite:///{tmp_path / 'shop.sqlite'}")
-    prepare_sqlite(engine)
-    sessions = sessionmaker(engine)
-    SHOP.create_all(engine)
+def shop(bank: Sandbox, database: Engine) -> Iterator[Shop]:
+    """On SQLite, and where the test is marked `databases.ON_BOTH` on PostgreSQL too."""
+    sessions = sessionmaker(database)
+    SHOP.create_all(database)
     store = SqlStore(sessions)
     store.create_schema()
     merchant = f"shop-{next(_numbers)}"
@@ -58,11 +56,14 @@ def shop(bank: Sandbox, tmp_path: Path) -> Iterator[Shop]:
 
         @app.before_request
         def _keep() -> None:
+            with made.changed:
+                made.serving += 1
             made.received.append(({name.lower(): value for name, value in request.headers}, request.get_data()))
 
         @app.teardown_request
         def _announce(_: BaseException | None) -> None:
             with made.changed:
+                made.serving -= 1
                 made.changed.notify_all()
 
         register_hooks(made)
@@ -74,7 +75,6 @@ def shop(bank: Sandbox, tmp_path: Path) -> Iterator[Shop]:
         server.shutdown()
         thread.join(5)
         server.server_close()
-    engine.dispose()
 
 
 @pytest.fixture

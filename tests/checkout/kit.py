@@ -47,6 +47,7 @@ class Shop:
     sessions: sessionmaker[Session]
     server: BaseWSGIServer
     changed: threading.Condition = field(factory=threading.Condition)
+    serving: int = 0
     told: list[tuple[str, str]] = field(factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(factory=list)
 
@@ -68,10 +69,14 @@ class Shop:
         return (checkout or self.checkout).start(**{**asked, **more})
 
     def buy(self, order_id: str = "A-1", **more: Any) -> Attempt:
-        """Start and pay, and wait until the bank's webhook has marked the order paid."""
+        """Start and pay, and wait until the bank's webhooks have marked the order paid and are answered.
+
+        While one is being applied, a sweep on PostgreSQL passes over the order.
+        """
         attempt = self.start(order_id, **more)
         self.bank.control.pay(attempt.reference)
         self.until(lambda: self.checkout.view(order_id).paid)
+        self.until(lambda: not any(one["state"] == "queued" for one in self.bank.control.webhooks(attempt.reference)))
         return attempt
 
     def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -83,7 +88,10 @@ class Shop:
                 self.changed.wait(0.05)
 
     def lose_webhooks(self) -> None:
+        """The bank's webhooks reach nobody from now on; those that are being applied are waited for."""
         self.bank.control.set_webhook_url(None, merchant=self.merchant)
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.serving == 0, 15)
 
     def fulfilled(self) -> list[tuple[str, str]]:
         with self.sessions() as session:
@@ -91,6 +99,11 @@ class Shop:
 
     def reviews(self) -> list[str]:
         return [review.reason for review in self.checkout.store.reviews()]
+
+    def decided(self) -> list[tuple[str, str, str]]:
+        """Reason, verdict and who decided, of each review that is open no more, newest first."""
+        reviews = self.checkout.store.all_reviews()
+        return [(review.reason, made.verdict, made.by) for review, made in reviews if made is not None]
 
     def bank_received(self, invoice: str) -> int:
         """What the bank's own ledger says has reached the merchant for this invoice, in units, fees apart."""

@@ -203,6 +203,25 @@ def test_a_late_payment_can_be_sent_back_by_the_shop(shop: Shop) -> None:
     shop.until(lambda: any(name == "refunded" for name, _ in shop.told))
     assert shop.bank_received(attempt.reference) == 0
     assert shop.fulfilled() == []
+    assert shop.reviews() == []
+    ((review, decision),) = shop.checkout.store.all_reviews("A-1")
+    (refund,) = shop.checkout.view("A-1").refunds
+    assert (review.reason, review.subject) == ("late", refund.reference)
+    assert decision is not None
+    assert (decision.verdict, decision.by, decision.refund) == ("refund", "deposit-token", refund.reference)
+
+
+def test_a_second_late_payment_of_another_size_is_sent_back_too(shop: Shop) -> None:
+    @shop.checkout.on_late
+    def send_back(_: News, __: Session) -> Late:
+        return Late.REFUND
+
+    attempt = late_payment(shop)
+    shop.until(lambda: len([name for name, _ in shop.told if name == "refunded"]) == 1)
+    shop.bank.control.pay(attempt.reference, units=due_of(attempt) + 40)
+    shop.until(lambda: len([name for name, _ in shop.told if name == "refunded"]) == 2)
+    assert shop.bank_received(attempt.reference) == 0
+    assert shop.fulfilled() == []
 
 
 def test_a_payment_accepted_in_time_is_not_late_however_late_it_settles(shop: Shop) -> None:
@@ -267,7 +286,8 @@ def test_a_hook_that_raises_undoes_everything_is_seen_and_is_called_again(shop: 
     shop.bank.control.pay(attempt.reference)
     shop.until(lambda: shop.checkout.view("A-1").paid)
     assert shop.fulfilled() == [("A-1", attempt.reference)]
-    assert shop.reviews() == ["hook_failed"]
+    assert shop.reviews() == []
+    assert shop.decided() == [("hook_failed", "retry", "deposit-token")]
     shop.until(lambda: answers_to(shop, attempt, "invoice.settled") == [500, 200])
 
 
@@ -307,7 +327,7 @@ def test_an_argument_that_cannot_be_right_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(InvalidInput):
         shop.start(**wrong)  # type: ignore[arg-type]
-    assert shop.checkout.store.due(datetime.now(UTC) + timedelta(days=1), 10, datetime.now(UTC)) == ()
+    assert shop.checkout.store.take_due(datetime.now(UTC) + timedelta(days=1), datetime.now(UTC), 10) == ()
 
 
 def test_a_fee_above_the_shops_ceiling_is_refused_and_ends_the_attempt(shop: Shop) -> None:

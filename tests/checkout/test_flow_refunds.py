@@ -9,6 +9,9 @@ import pytest
 from deposit_token_sdk import InvalidInput, InvalidType, Money, NotAllowed, RefundStage
 from deposit_token_sdk.checkout.store import RefundRecord
 from tests.checkout.kit import Shop
+from tests.databases import ON_BOTH
+
+pytestmark = ON_BOTH
 
 
 def refund_of(shop: Shop, reference: str) -> RefundRecord:

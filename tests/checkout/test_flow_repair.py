@@ -22,6 +22,9 @@ from deposit_token_sdk.issuers import issuer_from
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.transport import Transport
 from tests.checkout.kit import Fragile, Killed, Shop, again, fragile, invoices_of
+from tests.databases import ON_BOTH
+
+pytestmark = ON_BOTH
 
 STEPS = [("POST /quotes", False), ("POST /quotes", True), ("POST /invoices", False), ("POST /invoices", True)]
 
@@ -128,6 +131,7 @@ def test_a_poll_and_a_webhook_of_the_same_payment_fulfil_once(shop: Shop) -> Non
 @pytest.mark.parametrize("after", [False, True])
 def test_a_refund_killed_before_or_after_its_call_is_sent_once(shop: Shop, after: bool) -> None:
     attempt = shop.buy()
+    shop.lose_webhooks()  # a sweep passes over an order about which a webhook is just being applied
     with pytest.raises(Killed):
         fragile(shop, Fragile("POST /refunds", after=after)).refund("A-1", 700, request="page-1")
     (refund,) = shop.checkout.store.refunds_of("A-1")
@@ -157,6 +161,7 @@ def test_a_capture_killed_before_or_after_its_call_settles_once(shop: Shop, afte
 @pytest.mark.parametrize("after", [False, True])
 def test_a_cancel_killed_before_or_after_its_call_is_finished(shop: Shop, after: bool) -> None:
     attempt = shop.start()
+    shop.lose_webhooks()
     with pytest.raises(Killed):
         fragile(shop, Fragile("POST /invoices/{id}/cancel", after=after)).cancel("A-1")
     again(shop).reconcile()
@@ -197,7 +202,7 @@ def test_past_the_keys_life_the_bank_is_asked_first_and_a_new_key_is_used(shop: 
     with pytest.raises(Killed):
         fragile_later(shop, living, later).reconcile()
     assert living.keys != dead.keys
-    assert again(shop).reconcile().failed == ()
+    assert again(shop, shop.restarted(now=lambda: later)).reconcile().failed == ()
     assert len(invoices_of(shop)) == 1
 
 

@@ -48,6 +48,9 @@ from tests.checkout.kit import (
     refunds_sent,
     standing_of,
 )
+from tests.databases import ON_BOTH
+
+pytestmark = ON_BOTH
 
 # -- two at the same step ----------------------------------------------------------------------------------------
 
@@ -85,7 +88,7 @@ def half_refunded_unanswered(shop: Shop) -> Attempt:
 def test_a_refund_that_two_processes_repair_at_once_is_sent_once_and_ends_as_done(shop: Shop) -> None:
     attempt = half_refunded_unanswered(shop)
     meeting = Meeting("POST /refunds")
-    at_once(*[fragile(shop, meeting.process()).reconcile for _ in range(2)])
+    at_once(fragile(shop, meeting.process()).reconcile, lambda: fragile(shop, meeting.process()).refresh("A-1"))
     shop.checkout.reconcile()
     half = due_of(attempt) // 2
     assert refunds_sent(shop, attempt) == [half]
@@ -98,7 +101,7 @@ def test_a_refund_that_two_processes_repair_at_once_is_sent_once_and_ends_as_don
 def test_after_two_repairs_at_once_what_is_left_is_refunded_and_not_a_unit_more(shop: Shop) -> None:
     attempt = half_refunded_unanswered(shop)
     meeting = Meeting("POST /refunds")
-    at_once(*[fragile(shop, meeting.process()).reconcile for _ in range(2)])
+    at_once(fragile(shop, meeting.process()).reconcile, lambda: fragile(shop, meeting.process()).refresh("A-1"))
     shop.checkout.reconcile()
     left = due_of(attempt) - due_of(attempt) // 2
     with pytest.raises(NotAllowed) as refused:
@@ -130,8 +133,8 @@ def test_a_step_whose_keys_another_process_has_renewed_goes_on_under_those(shop:
 
 
 class Overtaking:
-    """Two processes repair one start: both meet the spoilt key, both quote, and the second has its quote only when
-    the first is at its invoice, which waits until the second is there, too."""
+    """Sweep and return page repair one start: both meet the spoilt key, both quote, and the second has its quote only
+    when the first is at its invoice, which waits until the second is there, too."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -167,7 +170,7 @@ class Overtaking:
             return self._met(request, answer)
 
         try:
-            fragile(self._shop, Watched(before=before, after=after)).reconcile()
+            fragile(self._shop, Watched(before=before, after=after)).refresh("A-1")
         finally:
             self._second_there.set()
 
@@ -296,7 +299,7 @@ def test_a_refund_that_the_bank_does_after_refusing_it_counts_again_and_goes_bef
     shop.bank.control.pay(attempt.reference)
     slow.arrive()
     assert refunds_sent(shop, attempt) == [due_of(attempt)]
-    shop.checkout.reconcile()
+    fragile(shop, Transport(), now=later(days=2, hours=18)).reconcile()
     assert refund_of(shop).stage is RefundStage.DONE
     assert "refund_revived" in shop.reviews()
     assert shop.checkout.view("A-1").refundable == shop.bank_received(attempt.reference) == 0
@@ -435,3 +438,15 @@ def test_a_step_that_the_bank_cannot_answer_does_not_hide_its_news(shop: Shop) -
     assert [reference for reference, _ in done.failed] == [attempt.reference]
     assert standing_of(shop, attempt.reference).status is Status.RETURNED
     assert ("returned", "returned") in shop.told
+
+
+def test_a_cancellation_taken_up_again_that_finds_the_order_paid_says_so(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    with pytest.raises(Killed):
+        fragile(shop, Fragile("POST /invoices/{id}/cancel", after=False)).cancel("A-1")
+    shop.bank.control.pay(attempt.reference)
+    with pytest.raises(OrderChanged):
+        shop.checkout.cancel("A-1")
+    assert shop.checkout.view("A-1").paid
+    assert shop.fulfilled() == [("A-1", attempt.reference)]

@@ -19,8 +19,10 @@ from deposit_token_sdk.signing import jws, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
 from tests.checkout.kit import Claims, ForgingBank, Shop
+from tests.databases import ON_BOTH
 
 
+@ON_BOTH
 def test_a_proper_settlement_pays(bank_of_ours: ForgingBank) -> None:
     body = bank_of_ours.event(bank_of_ours.state(bank_of_ours.settlement()))
     assert bank_of_ours.deliver(body) == (200, "applied")
@@ -28,6 +30,7 @@ def test_a_proper_settlement_pays(bank_of_ours: ForgingBank) -> None:
     assert bank_of_ours.deliver(body) == (200, "repeated")
 
 
+@ON_BOTH
 def test_the_same_event_id_with_other_content_is_refused_and_alarms(bank_of_ours: ForgingBank) -> None:
     bank = bank_of_ours
     bank.deliver(bank.event(bank.state(bank.settlement())))
@@ -129,9 +132,12 @@ TABLE: list[tuple[Callable[[ForgingBank], bytes], int, str]] = [
     (written_as(b'"version":2', b'"version":2.0'), 200, "wrong_type"),
     (written_as(b'"version":2', b'"version":2,"version":3'), 200, "duplicate_key"),
     (written_as(b'"paid"', b'"pa\xffd"'), 200, "invalid_utf8"),
+    (written_as(b'"paid"', b'"pa\x00d"'), 200, "not_json"),
+    (written_as(b'"paid"', b'"pa\\u0000d"'), 200, "invalid_utf8"),
 ]
 
 
+@ON_BOTH
 @pytest.mark.parametrize(("made", "status", "reason"), TABLE, ids=[f"{n}-{row[2]}" for n, row in enumerate(TABLE)])
 def test_what_is_not_the_banks_word_on_this_attempt_moves_nothing(
     bank_of_ours: ForgingBank, made: Callable[[ForgingBank], bytes], status: int, reason: str
@@ -244,6 +250,7 @@ def test_an_unknown_stage_is_kept_and_never_final(bank_of_ours: ForgingBank) -> 
     assert not bank.paid
 
 
+@ON_BOTH
 def test_one_movement_pays_one_invoice_once(bank_of_ours: ForgingBank) -> None:
     bank = bank_of_ours
     other = bank.shop.start("A-2")
@@ -256,6 +263,7 @@ def test_one_movement_pays_one_invoice_once(bank_of_ours: ForgingBank) -> None:
     assert bank.shop.reviews() == ["movement_reused"]
 
 
+@ON_BOTH
 def test_a_movement_named_with_two_amounts_is_a_conflict_and_is_not_counted(bank_of_ours: ForgingBank) -> None:
     bank = bank_of_ours
     assert bank.deliver(bank.event(bank.state(bank.settlement(units="10")))) == (200, "applied")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -15,8 +14,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 from deposit_token_sdk.checkout.sql import SqlStore, prepare_sqlite
 from deposit_token_sdk.checkout.store import Tx
 from deposit_token_sdk.errors import ConfigurationError, NotAllowed
-from deposit_token_sdk.testing.values import NOON, a_message, an_attempt
+from deposit_token_sdk.testing.values import NOON, a_message, an_attempt, an_outgoing
+from tests.databases import ON_BOTH, address
 
+pytestmark = ON_BOTH
 Shared: TypeAlias = scoped_session[Any]
 
 
@@ -30,35 +31,26 @@ class Order(Base):
     status: Mapped[str]
 
 
-def an_engine(folder: Path) -> sa.Engine:
-    engine = sa.create_engine(f"sqlite:///{folder / 'shop.db'}")
-    prepare_sqlite(engine)
-    Base.metadata.create_all(engine)
-    with Session(engine) as session, session.begin():
+@pytest.fixture
+def engine(database: sa.Engine) -> sa.Engine:
+    Base.metadata.create_all(database)
+    with Session(database) as session, session.begin():
         session.add(Order(id="A-1", status="open"))
+    return database
+
+
+@pytest.fixture
+def beginning(engine: sa.Engine) -> sa.Engine:
+    """An engine whose transactions begin with BEGIN and not with the first write, as shops that use savepoints do."""
+    engine.dispose()
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = an_engine(tmp_path)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def beginning(tmp_path: Path) -> Iterator[sa.Engine]:
-    """An engine whose transactions begin with BEGIN and not with the first write, as shops that use savepoints do."""
-    engine = an_engine(tmp_path)
-    engine.dispose()
-    sa.event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture(params=["scoped_session", "Flask-SQLAlchemy"])
-def shared(request: pytest.FixtureRequest, engine: sa.Engine, tmp_path: Path) -> Iterator[Shared]:
+def shared(request: pytest.FixtureRequest, engine: sa.Engine) -> Iterator[Shared]:
     """The shop's session as two kinds of shop have it."""
     if request.param == "scoped_session":
         plain = scoped_session(sessionmaker(engine))
@@ -66,7 +58,7 @@ def shared(request: pytest.FixtureRequest, engine: sa.Engine, tmp_path: Path) ->
         plain.remove()
         return
     app = Flask("shop")
-    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'shop.db'}"
+    app.config["SQLALCHEMY_DATABASE_URI"] = address(engine)
     db = SQLAlchemy(app)
     with app.app_context():
         prepare_sqlite(db.engine)
@@ -361,8 +353,9 @@ def read_after_with(session: Any) -> None:
     session.execute(sa.text("WITH n AS (SELECT id FROM shop_orders) SELECT id FROM n")).all()
 
 
-def read_a_pragma(session: Any) -> None:
-    session.execute(sa.text("PRAGMA foreign_keys")).all()
+def read_a_setting(session: Any) -> None:
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    session.execute(sa.text("PRAGMA foreign_keys" if on_sqlite else "SHOW work_mem")).all()
 
 
 def read_on_the_connection(session: Any) -> None:
@@ -382,7 +375,7 @@ def set_what_was_set(session: Any) -> None:
         read_as_text,
         read_text_as_entities,
         read_after_with,
-        read_a_pragma,
+        read_a_setting,
         read_on_the_connection,
         set_what_was_set,
     ],
@@ -409,23 +402,35 @@ def test_a_snapshot_that_the_shop_read_from_is_let_go_before_the_first_write(beg
     shared.remove()
 
 
-def test_the_first_statement_of_a_transaction_is_the_write(store: SqlStore, shared: Shared, engine: sa.Engine) -> None:
-    statements: list[str] = []
-    bind = shared().get_bind()
-    sa.event.listen(bind, "before_cursor_execute", lambda *told: statements.append(told[2].split()[0]))
-    acts: list[Callable[[Tx], object]] = [
-        lambda tx: tx.claim(a_message()),
-        lambda tx: tx.add_attempt(an_attempt()),
-        lambda tx: tx.lock_attempt("r1"),
-        lambda tx: tx.lock_order("A-1"),
-        lambda tx: tx.fulfil("A-1", "r1", NOON),
-    ]
-    for act in acts:
-        read_one(shared)
-        statements.clear()
+def in_a_transaction(act: Callable[[Tx], object]) -> Callable[[SqlStore], object]:
+    def run(store: SqlStore) -> None:
         with store.begin() as tx:
             act(tx)
-        assert statements[0] in ("INSERT", "UPDATE")
+
+    return run
+
+
+FIRST: list[Callable[[SqlStore], object]] = [
+    in_a_transaction(lambda tx: tx.claim(a_message())),
+    in_a_transaction(lambda tx: tx.add_attempt(an_attempt())),
+    in_a_transaction(lambda tx: tx.lock_attempt("r1")),
+    in_a_transaction(lambda tx: tx.lock_order("A-1")),
+    in_a_transaction(lambda tx: tx.fulfil("A-1", "r1", NOON)),
+    in_a_transaction(lambda tx: tx.put(an_outgoing())),
+    lambda store: store.take_due(NOON, NOON, 10),
+    lambda store: store.take_outgoing(NOON, NOON, 10),
+]
+
+
+def test_the_first_statement_of_a_transaction_writes_or_locks(store: SqlStore, shared: Shared) -> None:
+    statements: list[str] = []
+    sa.event.listen(shared().get_bind(), "before_cursor_execute", lambda *told: statements.append(told[2]))
+    for act in FIRST:
+        read_one(shared)
+        statements.clear()
+        act(store)
+        first = next(one for one in statements if "pg_current_xact_id" not in one)  # which belongs to the reads let go
+        assert first.startswith(("INSERT", "UPDATE")) or "FOR UPDATE" in first
 
 
 def test_reading_through_the_store_leaves_no_transaction_behind(store: SqlStore, shared: Shared) -> None:

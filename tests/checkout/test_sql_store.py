@@ -1,4 +1,4 @@
-"""SqlStore on real SQLite files: the conformance suite, and what only a database with several processes shows."""
+"""SqlStore on SQLite and PostgreSQL: the conformance suite, and what only a database with several processes shows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -17,10 +19,11 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import sessionmaker
 
 from deposit_token_sdk.checkout.sql import SqlStore, metadata, prepare_sqlite
-from deposit_token_sdk.checkout.store import Store
-from deposit_token_sdk.errors import ConfigurationError, InvalidInput
+from deposit_token_sdk.checkout.store import Store, Tx
+from deposit_token_sdk.errors import ConfigurationError, DatabaseBusy, InvalidInput
 from deposit_token_sdk.testing.stores import StoreConformance
-from deposit_token_sdk.testing.values import HUGE, NOON, a_message, an_attempt, paid
+from deposit_token_sdk.testing.values import HUGE, LATER, NOON, a_message, an_attempt, an_outgoing, paid
+from tests.databases import ON_BOTH, address, fresh
 
 PROCESSES, THREADS, ROUNDS = 4, 16, 6
 
@@ -33,7 +36,7 @@ from deposit_token_sdk.checkout.sql import SqlStore, prepare_sqlite
 from deposit_token_sdk.testing.values import NOON, a_message, an_attempt, paid
 
 url, threads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-engine = create_engine(url, pool_size=threads)
+engine = create_engine(url, pool_size=threads, max_overflow=0)
 prepare_sqlite(engine)
 store = SqlStore(sessionmaker(engine))
 
@@ -68,30 +71,25 @@ def an_engine(folder: Path) -> sa.Engine:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    engine = an_engine(tmp_path)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def made(engine: sa.Engine) -> SqlStore:
-    store = SqlStore(sessionmaker(engine))
+def made(database: sa.Engine) -> SqlStore:
+    store = SqlStore(sessionmaker(database))
     store.create_schema()
     return store
 
 
+@ON_BOTH
 class TestOnASessionmaker(StoreConformance):
     @pytest.fixture
     def store(self, made: SqlStore) -> Store:
         return made
 
 
+@ON_BOTH
 class TestOnFlaskSqlalchemysSession(StoreConformance):
     @pytest.fixture
-    def app(self, tmp_path: Path) -> Iterator[Flask]:
+    def app(self, database: sa.Engine) -> Iterator[Flask]:
         app = Flask("shop")
-        app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'shop.db'}"
+        app.config["SQLALCHEMY_DATABASE_URI"] = address(database)
         db = SQLAlchemy(app)
         app.extensions["store"] = SqlStore(db.session)
         with app.app_context():
@@ -111,8 +109,9 @@ class TestOnFlaskSqlalchemysSession(StoreConformance):
         return app.app_context
 
 
+@ON_BOTH
 def test_four_processes_of_sixteen_threads_claim_each_event_once_and_none_is_locked_out(
-    made: SqlStore, engine: sa.Engine
+    made: SqlStore, database: sa.Engine
 ) -> None:
     orders = [f"order-{number}" for number in range(ROUNDS)]
     with made.begin() as tx:
@@ -121,7 +120,7 @@ def test_four_processes_of_sixteen_threads_claim_each_event_once_and_none_is_loc
             tx.add_attempt(an_attempt(order, order))
             tx.session.execute(sa.text("INSERT INTO shop_orders VALUES (:id, 0)"), {"id": order})
 
-    outcomes = race(str(engine.url))
+    outcomes = race(address(database))
 
     assert sorted(set(outcomes)) == ["fulfilled", "repeated"]
     assert outcomes.count("fulfilled") == ROUNDS
@@ -149,47 +148,69 @@ def race(url: str) -> list[str]:
             process.communicate()
 
 
-def test_the_schema_can_be_created_again_and_all_its_tables_carry_the_prefix(made: SqlStore, engine: sa.Engine) -> None:
+@ON_BOTH
+def test_the_schema_can_be_created_again_and_its_tables_carry_the_prefix(made: SqlStore, database: sa.Engine) -> None:
     made.create_schema()
-    assert set(sa.inspect(engine).get_table_names()) == set(metadata.tables)
+    assert set(sa.inspect(database).get_table_names()) == set(metadata.tables)
     assert all(name.startswith("deposit_token_") for name in metadata.tables)
 
 
-def test_the_schema_is_created_whole_or_not_at_all(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = SqlStore(sessionmaker(engine))
+@ON_BOTH
+def test_many_processes_may_create_the_schema_at_once(database: sa.Engine) -> None:
+    together = Barrier(8, timeout=30)
+
+    def create(_: int) -> None:
+        store = SqlStore(sessionmaker(database))
+        together.wait()
+        store.create_schema()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, range(8)))
+    assert set(sa.inspect(database).get_table_names()) == set(metadata.tables)
+
+
+@ON_BOTH
+def test_the_schema_is_created_whole_or_not_at_all(database: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqlStore(sessionmaker(database))
+    reserved = "sqlite_reserved" if database.dialect.name == "sqlite" else "pg_reserved"
     with monkeypatch.context() as broken:
-        broken.setattr(metadata.tables["deposit_token_words"], "name", "sqlite_reserved")
-        with pytest.raises(sa.exc.OperationalError):
+        broken.setattr(metadata.tables["deposit_token_words"], "name", reserved)
+        broken.setattr(metadata.tables["deposit_token_words"], "schema", None if reserved[0] == "s" else "pg_catalog")
+        with pytest.raises(sa.exc.DBAPIError):
             store.create_schema()
-    assert sa.inspect(engine).get_table_names() == []
+    assert sa.inspect(database).get_table_names() == []
     store.create_schema()
 
 
-def test_no_column_is_of_a_type_that_could_round_an_amount(made: SqlStore, engine: sa.Engine) -> None:
-    inspector = sa.inspect(engine)
+@ON_BOTH
+def test_no_column_is_of_a_type_that_could_round_an_amount(made: SqlStore, database: sa.Engine) -> None:
+    inspector = sa.inspect(database)
     kinds = {
         (column["name"], str(column["type"]))
         for table in inspector.get_table_names()
         for column in inspector.get_columns(table)
         if str(column["type"]) != "TEXT"
     }
-    assert kinds == {("number", "INTEGER")}
+    number = "INTEGER" if database.dialect.name == "sqlite" else "BIGINT"
+    assert kinds == {(name, number) for name in ("number", "review", "seal", "sealed")}
 
 
-def test_units_of_78_digits_lie_in_the_file_digit_by_digit(made: SqlStore, engine: sa.Engine) -> None:
+@ON_BOTH
+def test_units_of_78_digits_lie_in_the_database_digit_by_digit(made: SqlStore, database: sa.Engine) -> None:
     with made.begin() as tx:
         tx.add_observations("r1", paid(units=HUGE))
-    with engine.connect() as connection:
-        stored = connection.exec_driver_sql("SELECT units, typeof(units) FROM deposit_token_observations").one()
-    assert tuple(stored) == ("9" * 78, "text")
+    with database.connect() as connection:
+        stored = connection.exec_driver_sql("SELECT units FROM deposit_token_observations").scalar_one()
+    assert stored == "9" * 78
 
 
-def test_what_became_of_a_message_stands_beside_it(made: SqlStore, engine: sa.Engine) -> None:
+@ON_BOTH
+def test_what_became_of_a_message_stands_beside_it(made: SqlStore, database: sa.Engine) -> None:
     with made.begin() as tx:
         tx.claim(a_message())
         tx.claim(a_message("ev-2"))
         tx.record("sandbox", "ev-1", "applied")
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = connection.exec_driver_sql("SELECT key, outcome FROM deposit_token_events ORDER BY key").all()
     assert [tuple(row) for row in rows] == [("ev-1", "applied"), ("ev-2", None)]
 
@@ -200,21 +221,12 @@ def test_a_time_without_a_zone_is_refused(made: SqlStore) -> None:
     assert refused.value.reason == "naive_time"
 
 
-def test_the_sweep_and_the_door_find_their_rows_by_index(made: SqlStore, engine: sa.Engine) -> None:
-    questions = [
-        "SELECT 1 FROM deposit_token_attempts WHERE ended IS NULL AND created_at < ''",
-        "SELECT 1 FROM deposit_token_attempts WHERE order_id = ''",
-        "SELECT 1 FROM deposit_token_attempts WHERE reference = ''",
-        "SELECT 1 FROM deposit_token_intents WHERE answered_at IS NULL AND made_at < ''",
-        "SELECT 1 FROM deposit_token_intents WHERE attempt = ''",
-        "SELECT 1 FROM deposit_token_refunds WHERE stage IN ('PENDING') AND created_at < ''",
-        "SELECT 1 FROM deposit_token_observations WHERE reference = ''",
-        "SELECT 1 FROM deposit_token_evidence WHERE attempt = ''",
-    ]
-    with engine.connect() as connection:
-        for question in questions:
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {question}").one()[3]
-            assert plan.startswith("SEARCH"), question
+@ON_BOTH
+def test_a_text_with_a_nul_character_is_refused_by_name(made: SqlStore) -> None:
+    with pytest.raises(InvalidInput) as refused, made.begin() as tx:
+        tx.add_attempt(an_attempt(content="basket\0"))
+    assert refused.value.reason == "nul_in_text"
+    assert made.attempts("A-1") == ()
 
 
 # --- settings of the engine ---------------------------------------------------------------------------------------
@@ -242,8 +254,8 @@ def test_synchronous_below_full_is_refused_by_name(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_the_recipe_sets_every_connection(engine: sa.Engine) -> None:
-    with engine.connect() as first, engine.connect() as second:
+def test_the_recipe_sets_every_connection(database: sa.Engine) -> None:
+    with database.connect() as first, database.connect() as second:
         for connection in (first, second):
             told = [
                 connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
@@ -269,3 +281,119 @@ def test_another_kind_of_database_is_refused_before_anything_is_written(monkeypa
         SqlStore(sessionmaker(engine)).create_schema()
     assert refused.value.reason == "database_unsupported"
     engine.dispose()
+
+
+@ON_BOTH
+def test_an_engine_in_autocommit_is_refused(database: sa.Engine) -> None:
+    careless = database.execution_options(isolation_level="AUTOCOMMIT")
+    for use in (SqlStore(sessionmaker(careless)).create_schema, SqlStore(sessionmaker(careless)).reviews):
+        with pytest.raises(ConfigurationError, match="each statement is committed by itself") as refused:
+            use()
+        assert refused.value.reason == "autocommit"
+
+
+@ON_BOTH
+def test_a_shop_that_begins_by_itself_is_not_taken_for_one_in_autocommit(database: sa.Engine) -> None:
+    if database.dialect.name == "sqlite":
+        sa.event.listen(database, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        sa.event.listen(database, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    SqlStore(sessionmaker(database)).create_schema()
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_postgresql_above_read_committed_is_refused_by_name(tmp_path: Path, level: str) -> None:
+    with fresh("postgres", tmp_path) as engine:
+        strict = sa.create_engine(engine.url, isolation_level=level)
+        with pytest.raises(
+            ConfigurationError, match=rf"lack isolation level READ COMMITTED \(it is {level}"
+        ) as refused:
+            SqlStore(sessionmaker(strict)).reviews()
+        assert refused.value.reason == "postgresql_settings"
+        SqlStore(sessionmaker(strict.execution_options(isolation_level="READ COMMITTED"))).create_schema()
+        strict.dispose()
+
+
+def test_postgresql_that_does_not_wait_for_its_disk_is_refused_by_name(tmp_path: Path) -> None:
+    with fresh("postgres", tmp_path) as engine:
+        hasty = sa.create_engine(engine.url, connect_args={"options": "-c synchronous_commit=off"})
+        with pytest.raises(ConfigurationError, match=r"lack synchronous_commit \(it is off") as refused:
+            SqlStore(sessionmaker(hasty)).create_schema()
+        assert refused.value.reason == "postgresql_settings"
+        hasty.dispose()
+
+
+# --- a database that is held by others ----------------------------------------------------------------------------
+
+
+@ON_BOTH
+def test_a_database_that_another_writer_holds_for_too_long_is_called_busy_and_nothing_is_written(
+    made: SqlStore, database: sa.Engine
+) -> None:
+    with made.begin() as tx:
+        tx.add_attempt(an_attempt())
+    hurried = sa.create_engine(database.url)
+    prepare_sqlite(hurried)
+    store = SqlStore(sessionmaker(hurried))
+    assert store.attempt("r1") == an_attempt()
+    with made.begin() as slow:
+        slow.lock_order("A-1")
+        with pytest.raises(DatabaseBusy, match="do the same again") as refused, store.begin() as tx:
+            lock_in_a_hurry(tx)
+        assert refused.value.reason == "database_busy"
+        slow.fulfil("A-1", "r1", NOON)
+    with store.begin() as tx:
+        assert not tx.fulfil("A-1", "r1", NOON)
+    hurried.dispose()
+
+
+def lock_in_a_hurry(tx: Tx) -> None:
+    """Wait for others for a moment only."""
+    sqlite = tx.session.get_bind().dialect.name == "sqlite"
+    tx.session.execute(sa.text("PRAGMA busy_timeout = 10" if sqlite else "SET LOCAL lock_timeout = '10ms'"))
+    tx.lock_order("A-1")
+
+
+def test_on_postgresql_nobody_waits_for_what_another_is_at(tmp_path: Path) -> None:
+    with fresh("postgres", tmp_path) as engine:
+        store = SqlStore(sessionmaker(engine))
+        store.create_schema()
+        with store.begin() as tx:
+            for order in ("A-1", "A-2"):
+                tx.add_attempt(an_attempt(order, order))
+                tx.put(an_outgoing(order))
+        with store.begin() as busy:
+            busy.put_off("A-1", NOON, "451")
+            busy.lock_order("A-1")
+            assert store.take_due(LATER, LATER, 10) == ("A-2",)
+            assert [one.key for one in store.take_outgoing(NOON, LATER, 10)] == ["A-2"]
+        assert store.take_due(NOON, LATER, 10) == ("A-1",)
+        assert [one.key for one in store.take_outgoing(NOON, LATER, 10)] == ["A-1"]
+
+
+def test_two_writers_that_wait_for_each_other_do_not_wait_for_ever(tmp_path: Path) -> None:
+    with fresh("postgres", tmp_path) as engine, ThreadPoolExecutor(2) as pool:
+        store = SqlStore(sessionmaker(engine))
+        store.create_schema()
+        with store.begin() as tx:
+            for order in ("A-1", "A-2"):
+                tx.add_attempt(an_attempt(order, order))
+        both = Barrier(2, timeout=30)
+
+        def lock(first: str, second: str) -> str:
+            try:
+                with store.begin() as tx:
+                    tx.session.execute(sa.text("SET LOCAL deadlock_timeout = '10ms'"))
+                    tx.lock_order(first)
+                    both.wait()
+                    tx.lock_order(second)
+            except DatabaseBusy as busy:
+                return busy.reason
+            return "done"
+
+        told = {*pool.map(lock, ["A-1", "A-2"], ["A-2", "A-1"])}
+        assert told == {"done", "database_busy"}
+
+
+def test_another_error_of_the_database_stays_what_it_is(made: SqlStore) -> None:
+    with pytest.raises(sa.exc.OperationalError, match="no such table"), made.begin() as tx:
+        tx.session.execute(sa.text("DELETE FROM nowhere"))

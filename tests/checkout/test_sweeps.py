@@ -126,6 +126,39 @@ def test_a_sweep_finds_what_happens_to_an_attempt_after_its_end(
     shop: Shop, happen: Callable[[Shop], tuple[str, str]]
 ) -> None:
     name, detail = happen(shop)
-    assert shop.checkout.reconcile(ended_within=timedelta(0)).asked == 0
     assert shop.checkout.reconcile().failed == ()
     assert any(told == name and said.startswith(detail) for told, said in shop.told)
+
+
+def test_an_attempt_that_ended_long_ago_is_asked_about_a_last_time_and_no_more(shop: Shop) -> None:
+    shop.buy()
+    assert shop.checkout.reconcile(ended_within=timedelta(0)).asked == 1
+    assert shop.checkout.reconcile().asked == 0
+
+
+def test_a_refund_has_an_attempt_asked_about_again_that_had_been_seen_to(shop: Shop) -> None:
+    shop.buy()
+    shop.checkout.reconcile(ended_within=timedelta(0))
+    shop.checkout.refund("A-1", 700, request="page-1")
+    assert shop.checkout.reconcile(ended_within=timedelta(0)).asked == 1
+    shop.until(lambda: refund_of(shop).stage is RefundStage.DONE)
+    shop.checkout.reconcile(ended_within=timedelta(0))
+    assert shop.checkout.reconcile().asked == 0
+
+
+def test_a_sweep_does_not_ask_again_what_was_asked_about_lately(shop: Shop) -> None:
+    shop.lose_webhooks()
+    shop.start()
+    assert shop.checkout.reconcile(older_than=timedelta(hours=1)).asked == 0
+    assert shop.checkout.reconcile().asked == 1
+    assert shop.checkout.reconcile(older_than=timedelta(hours=1)).asked == 0
+
+
+def test_an_ended_attempt_of_which_the_bank_said_nothing_stays_due(shop: Shop) -> None:
+    shop.buy()
+
+    def fail(_: Request) -> None:
+        raise RuntimeError
+
+    broken = fragile(shop, Watched(before=fail))
+    assert [broken.reconcile(ended_within=timedelta(0)).asked for _ in range(2)] == [1, 1]

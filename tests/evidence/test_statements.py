@@ -72,6 +72,16 @@ def test_a_return_names_the_payment_it_takes_back_and_a_refund_the_shops_own_ref
     assert sent.accepted_at == sent.issued_at == MADE
 
 
+def test_a_refunds_time_of_acceptance_is_the_banks_or_where_it_names_none_that_of_the_statement(bank: Bank) -> None:
+    plain = believe(bank.statement(REFUND), bank.keys, REFUND)
+    assert plain.accepted_at == plain.issued_at
+    told = believe(bank.statement(REFUND, accepted_at="2026-11-24T06:00:00Z"), bank.keys, REFUND)
+    assert told.accepted_at == datetime(2026, 11, 24, 6, tzinfo=UTC)
+    with pytest.raises(Unreadable) as refused:
+        believe(bank.statement(REFUND, accepted_at="today"), bank.keys, REFUND)
+    assert refused.value.field == "accepted_at"
+
+
 @pytest.mark.parametrize("kind", list(StatementKind))
 def test_of_mixed_statements_the_signed_type_says_what_each_is(bank: Bank, kind: StatementKind) -> None:
     statement = bank.statement(kind)

@@ -40,7 +40,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def app(environ: dict[str, str]) -> Iterator[Flask]:
     from examples.flask_shop import create_app  # noqa: PLC0415 - the path above comes first
-    from examples.flask_shop.models import db  # noqa: PLC0415
+    from examples.flask_shop.models import db  # noqa: PLC0415 - as above
 
     app = create_app(environ)
     yield app

@@ -8,16 +8,20 @@ import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from flask import Flask, session
 from sqlalchemy import update
 
-from deposit_token_sdk import Attempt, BankUnavailable, Bearer, Capture, Money, OrderView
+from deposit_token_sdk import BankUnavailable, Bearer, Money, OrderView
 from deposit_token_sdk.lifecycle import History, Observation, Stage, Word
-from deposit_token_sdk.models import Mode, Quote
+from deposit_token_sdk.models import Quote
+from deposit_token_sdk.testing.values import a_quote, an_attempt
+from examples.flask_shop import basket, create_app, orders
+from examples.flask_shop.models import Product, db
+from examples.flask_shop.orders import situation
+from examples.flask_shop.payments import Pace
 
 from .conftest import PASSWORD, Visitor
 
@@ -78,8 +82,6 @@ def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(visitor: 
 
 
 def test_behind_https_the_session_cookie_is_for_https_only(environ: dict[str, str]) -> None:
-    from examples.flask_shop import create_app  # noqa: PLC0415
-
     app = create_app({**environ, "SHOP_URL": "https://tea.example"})
     assert app.config["SESSION_COOKIE_SECURE"] is True
     assert app.test_client().get("/", base_url="https://tea.example").status_code == 200
@@ -98,8 +100,6 @@ def test_a_checkout_of_nothing_leads_back_to_the_basket(visitor: Visitor) -> Non
 
 
 def test_an_order_is_placed_once_however_often_the_button_is_pressed(app: Flask) -> None:
-    from examples.flask_shop import basket, orders  # noqa: PLC0415
-
     with app.test_request_context():
         basket.set_count("travel-set", 1)
         first = orders.place(basket.lines(basket.choices()), "DE", "SBUSD")
@@ -111,8 +111,6 @@ def test_an_order_is_placed_once_however_often_the_button_is_pressed(app: Flask)
 
 
 def test_an_order_keeps_each_content_it_has_had(app: Flask) -> None:
-    from examples.flask_shop import basket, orders  # noqa: PLC0415
-
     with app.test_request_context():
         basket.set_count("travel-set", 1)
         before = orders.place(basket.lines(basket.choices()), "DE", "SBUSD").latest
@@ -124,8 +122,6 @@ def test_an_order_keeps_each_content_it_has_had(app: Flask) -> None:
 
 
 def test_a_paid_order_takes_its_basket_along_unless_it_has_changed(app: Flask) -> None:
-    from examples.flask_shop import basket, orders  # noqa: PLC0415
-
     with app.test_request_context():
         basket.set_count("travel-set", 1)
         order = orders.place(basket.lines(basket.choices()), "DE", "SBUSD")
@@ -139,8 +135,6 @@ def test_a_paid_order_takes_its_basket_along_unless_it_has_changed(app: Flask) -
 
 
 def test_orders_have_addresses_that_cannot_be_guessed_and_belong_to_one_visitor(app: Flask) -> None:
-    from examples.flask_shop import basket, orders  # noqa: PLC0415
-
     with app.test_request_context():
         basket.set_count("travel-set", 1)
         address = orders.place(basket.lines(basket.choices()), "DE", "SBUSD").address
@@ -186,8 +180,6 @@ def test_a_wrong_password_opens_nothing_and_the_next_try_must_wait(visitor: Visi
 
 
 def test_without_a_password_the_back_office_stays_closed(environ: dict[str, str]) -> None:
-    from examples.flask_shop import create_app  # noqa: PLC0415
-
     visitor = Visitor(create_app({**environ, "SHOP_ADMIN_PASSWORD": ""}).test_client())
     visitor.client.environ_base["REMOTE_ADDR"] = "192.0.2.8"
     assert "It is closed" in visitor.get("/admin/login")
@@ -196,8 +188,6 @@ def test_without_a_password_the_back_office_stays_closed(environ: dict[str, str]
 
 
 def test_a_changed_password_logs_everybody_out(environ: dict[str, str]) -> None:
-    from examples.flask_shop import create_app  # noqa: PLC0415
-
     fixed = {**environ, "SHOP_SECRET_KEY": "the same before and after"}
     before = Visitor(create_app(fixed).test_client())
     before.client.environ_base["REMOTE_ADDR"] = "192.0.2.9"
@@ -215,8 +205,6 @@ def test_the_banks_webhooks_need_no_form_token(visitor: Visitor, environ: dict[s
 
 
 def test_a_name_passes_once_in_its_time_and_others_beside_it() -> None:
-    from examples.flask_shop.payments import Pace  # noqa: PLC0415
-
     now = [0.0]
     pace = Pace(2.0, clock=lambda: now[0])
     assert pace.allows("a")
@@ -229,8 +217,6 @@ def test_a_name_passes_once_in_its_time_and_others_beside_it() -> None:
 
 
 def test_a_products_text_is_text_and_never_markup(app: Flask, visitor: Visitor) -> None:
-    from examples.flask_shop.models import Product, db  # noqa: PLC0415
-
     with app.app_context():
         db.session.execute(update(Product).values(name="<script>alert(1)</script>", description='"><img src=x>'))
         db.session.commit()
@@ -252,31 +238,13 @@ def test_without_the_banks_settings_the_shop_says_what_is_missing_and_ends(tmp_p
 
 
 def test_the_catalogue_is_laid_out_once(environ: dict[str, str], tmp_path: Path) -> None:
-    from examples.flask_shop import create_app  # noqa: PLC0415
-
     for _ in range(2):
         page = create_app(environ).test_client().get("/").text
         assert page.count('class="card"') == 6
 
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
-QUOTE = Quote(
-    id="quo_1",
-    reference="ref",
-    merchant="demo-shop",
-    installation="install1",
-    mode=Mode.TEST,
-    price=Money("128.50", "EUR"),
-    token="SBUSD",
-    decimals=2,
-    rate=Decimal("1.0837"),
-    fee=0,
-    bearer=Bearer.CRED,
-    due=13926,
-    net=13926,
-    expires_at=NOW,
-    digest="digest",
-)
+QUOTE = a_quote("ref", fee=0, bearer=Bearer.CRED, due=13926, net=13926, expires_at=NOW)
 
 
 def view_of(
@@ -290,23 +258,8 @@ def view_of(
 ) -> OrderView:
     """An order of which the bank has shown these movements and said these words."""
     seen = frozenset(Observation(f"mov_{at}", stage, units, NOW) for at, (stage, units) in enumerate(shown))
-    attempt = Attempt(
-        reference="ref",
-        order_id="A",
-        issuer="sandbox-bank",
-        token="SBUSD",
-        price=QUOTE.price,
-        content="c",
-        bearer=Bearer.CRED,
-        capture=Capture.AUTOMATIC,
-        buyer_country="DE",
-        return_url="http://127.0.0.1/",
-        created_at=NOW,
-        quote=quote,
-        invoice=invoice,
-        ended=ended,
-        history=History(seen, words),
-    )
+    history = History(seen, words)
+    attempt = an_attempt("ref", "A", content="c", quote=quote, invoice=invoice, ended=ended, history=history)
     return OrderView("A", attempt, paid=paid, refunds=(), refundable=0, unknown=unknown)
 
 
@@ -334,8 +287,6 @@ def view_of(
     ],
 )
 def test_a_buyer_is_told_how_the_order_stands(view: OrderView, word: str) -> None:
-    from examples.flask_shop.orders import situation  # noqa: PLC0415
-
     assert situation(view) == word
 
 

@@ -6,18 +6,24 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from flask import Flask
 from sqlalchemy import select
 
-from deposit_token_sdk import Attempt
+from deposit_token_sdk import Attempt, OrderView
 from deposit_token_sdk.checkout.store import Review
 from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
+from examples.flask_shop import admin
+from examples.flask_shop.admin import _seal
+from examples.flask_shop.models import Order, db
 
 from .conftest import Visitor
 
@@ -45,8 +51,6 @@ def keeper(app: Flask) -> Visitor:
     keeper = Visitor(app.test_client())
     keeper.client.environ_base["REMOTE_ADDR"] = "192.0.2.99"
     with keeper.client.session_transaction() as session, app.app_context():
-        from examples.flask_shop.admin import _seal  # noqa: PLC0415
-
         session["admin"] = _seal()
     return keeper
 
@@ -54,7 +58,6 @@ def keeper(app: Flask) -> Visitor:
 @pytest.fixture
 def keep(app: Flask) -> Callable[[], dict[str, Any]]:
     """What the shop's own table has of its only order."""
-    from examples.flask_shop.models import Order, db  # noqa: PLC0415
 
     def read() -> dict[str, Any]:
         with app.app_context():
@@ -343,8 +346,6 @@ def test_what_could_not_be_asked_is_named_with_its_order_and_the_reason(
 def test_a_sweep_of_the_back_office_is_bounded_and_says_when_there_may_be_more(
     bank: Sandbox, placed: Attempt, keeper: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from examples.flask_shop import admin  # noqa: PLC0415
-
     assert "There may be more" not in ask_about_all(keeper)
     monkeypatch.setattr(admin, "MOST_AT_ONCE", 1)
     assert "There may be more" in ask_about_all(keeper)
@@ -365,25 +366,106 @@ def test_the_button_is_a_form_with_the_sessions_token(app: Flask, keeper: Visito
     assert keeper.status_of("/admin/ask") == 405
 
 
+def reconciled(environ: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    """The shop's own machine runs ``deposit-token reconcile``."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DEPOSIT_TOKEN_", "SHOP_"))}
+    shop = ["--checkout", "examples.flask_shop:create_app", *options]
+    return subprocess.run(
+        [sys.executable, "-m", "deposit_token_sdk.cli", "reconcile", *shop],
+        cwd=Path(__file__).parents[2],
+        env={**inherited, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def test_the_command_marks_the_order_paid_and_ends_well(
-    app: Flask, bank: Sandbox, placed: Attempt, keep: Callable[[], dict[str, Any]]
+    bank: Sandbox, environ: dict[str, str], placed: Attempt, keep: Callable[[], dict[str, Any]]
 ) -> None:
     bank.control.pay(placed.reference)
-    none = app.test_cli_runner().invoke(args=["reconcile", "--older-than", "3600"])
-    assert (none.exit_code, none.output) == (0, "asked 0, applied 0, failed 0\n")
-    done = app.test_cli_runner().invoke(args=["reconcile"])
-    assert (done.exit_code, done.output) == (0, "asked 1, applied 1, failed 0\n")
+    none = reconciled(environ, "--no-report", "--older-than", "3600")
+    assert (none.returncode, none.stdout) == (0, "asked 0, had news 0, failed 0\n")
+    done = reconciled(environ, "--older-than", "0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("asked 1, had news 1, failed 0\n")
+    assert "both sides agree" in done.stdout
     assert keep()["state"] == "paid"
 
 
-def test_the_command_ends_with_1_and_names_what_failed(bank: Sandbox, environ: dict[str, str], placed: Attempt) -> None:
+def test_the_command_ends_with_3_and_names_what_failed_while_the_bank_is_away(
+    bank: Sandbox, environ: dict[str, str], placed: Attempt
+) -> None:
     bank.stop()
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DEPOSIT_TOKEN_", "SHOP_"))}
-    command = [sys.executable, "-m", "flask", "--app", "examples.flask_shop", "reconcile"]
-    root = Path(__file__).parents[2]
-    ended = subprocess.run(
-        command, cwd=root, env={**inherited, **environ}, capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = reconciled(environ, "--no-report", "--older-than", "0")
     bank.start()
-    assert (ended.returncode, ended.stdout) == (1, "asked 1, applied 0, failed 1\n")
+    assert (ended.returncode, ended.stdout) == (3, "asked 1, had news 0, failed 1\n")
     assert f"{placed.reference}: unreachable" in ended.stderr
+
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def test_no_visitor_makes_an_order_paid_by_what_they_send(
+    app: Flask, bank: Sandbox, placed: Attempt, visitor: Visitor, keep: Callable[[], dict[str, Any]]
+) -> None:
+    address = keep()["address"]
+    body = f'{{"type":"invoice.settled","data":{{"reference":"{placed.reference}","status":"paid"}}}}'.encode()
+    signer, _ = WebhookSigner.generate()
+    for headers in ({}, signer.sign("msg_1", int(time.time()), body)):
+        assert visitor.client.post("/webhooks/sandbox-bank", data=body, headers=headers).status_code == 400
+    visitor.client.get(f"/orders/{address}/return?status=paid&situation=paid&order={placed.order_id}")
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        told = visitor.client.open(f"/orders/{address}/status", method=method, json={"situation": "paid"})
+        assert told.status_code in (400, 405)
+    assert visitor.client.get(f"/orders/{address}/receipt").status_code == 302
+    assert visitor.client.get(f"/orders/{address}/confirmation-1.jws").status_code == 404
+    assert keep()["state"] == "open"
+    assert bank.control.ledger(placed.reference) == []
+
+
+def test_a_stranger_sees_no_order_and_sends_nothing_back(app: Flask, bank: Sandbox, paid: Attempt) -> None:
+    stranger = Visitor(app.test_client())
+    assert paid.order_id not in stranger.get("/orders")
+    for guess in (paid.order_id, paid.reference, "1", "../admin"):
+        assert stranger.status_of(f"/orders/{guess}") in (302, 404)
+    fields = {"attempt": paid.reference, "once": "mine", "amount": "1.00", "unit": "price", "part": "1"}
+    for form in (fields, {**fields, "csrf": stranger.token()}):
+        answer = stranger.client.post(f"/admin/orders/{paid.order_id}/refund", data=form)
+        assert answer.status_code == 400 or answer.headers["Location"] == "/admin/login"
+    assert refunds(bank, paid) == []
+
+
+def test_what_a_visitor_types_comes_back_as_text_if_at_all(placed: Attempt, visitor: Visitor) -> None:
+    pages = [check_out(visitor, country=SCRIPT), check_out(visitor, token=SCRIPT)]
+    pages += [visitor.post("/basket", sku="tea-bowl", count=SCRIPT), visitor.get(f"/?currency={SCRIPT}")]
+    pages += [visitor.get(f"/orders/{SCRIPT}"), visitor.post("/language", language=SCRIPT, back=f"/{SCRIPT}")]
+    assert [page for page in pages if SCRIPT in page] == []
+
+
+@pytest.mark.parametrize(("pay_url", "instructions"), [("javascript:alert(1)", None), (None, f"Transfer to {SCRIPT}")])
+def test_what_the_bank_sends_is_shown_as_text_and_never_followed_as_script(
+    app: Flask,
+    placed: Attempt,
+    visitor: Visitor,
+    monkeypatch: pytest.MonkeyPatch,
+    keep: Callable[[], dict[str, Any]],
+    pay_url: str | None,
+    instructions: str | None,
+) -> None:
+    paying, address = app.extensions["payments"], keep()["address"]
+    seen = paying.view
+
+    def view(order_id: str) -> OrderView:
+        known: OrderView = seen(order_id)
+        assert known.attempt is not None
+        return evolve(known, attempt=evolve(known.attempt, pay_url=pay_url, instructions=instructions))
+
+    monkeypatch.setattr(paying, "view", view)
+    page = visitor.get(f"/orders/{address}")
+    html = visitor.client.get(f"/orders/{address}/status").get_json()["html"]
+    for text in (page, html):
+        assert 'class="instructions"' in text
+        assert SCRIPT not in text
+        assert 'href="javascript:' not in text

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import pytest
 from attrs import evolve
 
-from deposit_token_sdk import Attempt, Bearer, Capture, Money
-from deposit_token_sdk.models import Mode, Quote
+from deposit_token_sdk import Attempt
+from deposit_token_sdk.testing.values import a_quote, an_attempt
 from examples.flask_shop.invoice import Lock, agreed_before, payable
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
-QUOTE = Quote(
-    id="quo_1",
-    reference="ref",
-    merchant="demo-shop",
-    installation="install1",
-    mode=Mode.TEST,
-    price=Money("128.50", "EUR"),
-    token="SBUSD",
-    decimals=2,
-    rate=Decimal("1.0837"),
-    fee=0,
-    bearer=Bearer.CRED,
-    due=13926,
-    net=13926,
-    expires_at=NOW,
-    digest="digest",
-)
 
 
 def attempt(reference: str, due: int | None, content: str = "c", country: str = "DE") -> Attempt:
-    return Attempt(
-        reference=reference,
-        order_id="A",
-        issuer="sandbox-bank",
-        token="SBUSD",
-        price=QUOTE.price,
-        content=content,
-        bearer=Bearer.CRED,
-        capture=Capture.AUTOMATIC,
-        buyer_country=country,
-        return_url="http://127.0.0.1/",
-        created_at=NOW,
-        quote=None if due is None else evolve(QUOTE, due=due, id=f"quote of {reference}"),
-    )
+    quote = None if due is None else a_quote(reference, due=due, id=f"quote of {reference}")
+    return an_attempt(reference, content=content, buyer_country=country, quote=quote)
 
 
 @pytest.mark.parametrize(

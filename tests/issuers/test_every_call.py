@@ -114,6 +114,8 @@ def test_a_shop_pages_through_all_invoices(bank: Bank, client: Client) -> None:
     last = client.invoices(first.next, limit=1)
     assert [one.id for one in (*first.invoices, *last.invoices)] == ["inv_1", "inv_2"]
     assert last.next is None
+    bank.answer("GET", "/invoices?limit=100&date=2026-11-24", {"invoices": [invoice()], "next": None})
+    assert [one.id for one in client.invoices(day=date(2026, 11, 24)).invoices] == ["inv_1"]
 
 
 @pytest.mark.parametrize("verb", ["cancel", "release"])
@@ -201,9 +203,54 @@ def test_a_shop_reads_the_banks_ledger_of_a_day(bank: Bank, client: Client) -> N
         "token": "SBUSD",
         "units": "14100",
     }
-    bank.answer("GET", "/ledger/2026-11-24", {"date": "2026-11-24", "entries": [entry]})
-    (posting,) = client.ledger(date(2026, 11, 24))
+    back = entry | {"id": "e2", "kind": "refund", "movement": "ref_1", "refund_reference": "k7Qm2xVbR1"}
+    day = date(2026, 11, 24)
+    bank.answer("GET", "/ledger/2026-11-24?limit=1000", {"date": "2026-11-24", "entries": [entry], "next": "c/1"})
+    bank.answer(
+        "GET", "/ledger/2026-11-24?limit=1000&cursor=c%2F1", {"date": "2026-11-24", "entries": [back], "next": None}
+    )
+    first = client.ledger(day)
+    last = client.ledger(day, first.next)
+    ((posting,), (refunded,)) = first.entries, last.entries
     assert (posting.kind, posting.movement, posting.units, posting.at) == ("payment", "mov_1", 14100, ACCEPTED)
+    assert (posting.refund_reference, refunded.refund_reference, last.next) == (None, "k7Qm2xVbR1", None)
+
+
+def test_a_shop_has_the_bank_try_its_webhook_address_and_learns_what_answered(bank: Bank, client: Client) -> None:
+    told = {
+        "event": "msg_1",
+        "url": "https://shop.example/webhooks/sandbox-bank",
+        "status": 301,
+        "location": "https://www.shop.example/",
+        "content_type": "text/html",
+        "body": "<html>",
+        "milliseconds": 12,
+        "error": None,
+        "detail": "",
+    }
+    bank.answer("POST", "/webhook-tests", told, status=201)
+    tried = client.test_webhook(KEY)
+    assert (tried.event, tried.status, tried.location) == ("msg_1", 301, "https://www.shop.example/")
+    assert (tried.content_type, tried.body, tried.milliseconds) == ("text/html", "<html>", 12)
+    assert bank.asked[0].headers["idempotency-key"] == KEY
+    assert bank.asked[0].body == {}
+
+
+def test_a_webhook_address_at_which_nothing_answers_is_told_with_the_reason(bank: Bank, client: Client) -> None:
+    nothing = {
+        "event": "msg_1",
+        "url": "https://shop.example/w",
+        "status": None,
+        "location": None,
+        "content_type": None,
+        "body": "",
+        "milliseconds": 2003,
+        "error": "timed_out",
+        "detail": "ConnectTimeout",
+    }
+    bank.answer("POST", "/webhook-tests", nothing, status=201)
+    tried = client.test_webhook(KEY)
+    assert (tried.status, tried.error, tried.detail) == (None, "timed_out", "ConnectTimeout")
 
 
 def test_a_shop_reads_a_webhook_without_asking_the_bank(bank: Bank, client: Client) -> None:

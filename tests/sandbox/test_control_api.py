@@ -58,6 +58,14 @@ def test_a_purchase_can_be_steered_over_http_from_end_to_end(bank: Sandbox, shop
         ("invoice", {"invoice": "a\0b"}, 400),
         ("invoice", {"invoice": "\ud800"}, 400),
         ("fund", {"buyer": "nobody", "token": "SBUSD", "units": 1}, 400),
+        ("set_rate", {"token": "JPMD", "currency": "EUR", "rate": "1.1"}, 422),
+        ("set_rate", {"token": "SBUSD", "currency": "XPF", "rate": "1.1"}, 422),
+        ("set_rate", {"token": "SBUSD", "currency": "EUR", "rate": 1.1}, 400),
+        ("set_rate", {"token": "SBUSD", "currency": "EUR", "rate": "1e1"}, 400),
+        ("set_rate", {"token": "SBUSD", "currency": "EUR", "rate": "0"}, 400),
+        ("set_rate", {"token": "SBUSD", "currency": "EUR", "rate": "-1"}, 400),
+        ("set_rate", {"token": "SBUSD", "currency": "EUR", "rate": "0.00000000001"}, 400),
+        ("set_rate", {"token": "SBUSD", "currency": "EUR", "rate": "1000000"}, 400),
         ("fault", {"kind": "latency", "seconds": 1e9}, 400),
         ("rotate_webhook_key", {"merchant": "nobody"}, 400),
         ("set_webhook_url", {"url": "ftp://x"}, 400),
@@ -96,6 +104,25 @@ def test_a_web_page_elsewhere_cannot_use_the_control(bank: Sandbox, browser: req
     assert bank.control.time()["ahead"] == 0
     own = browser.post(url, json={"seconds": 5}, headers={"Origin": bank.url, "Sec-Fetch-Site": "same-origin"})
     assert own.status_code == 200
+
+
+def test_a_rate_that_is_set_counts_for_later_quotes_in_that_currency_until_it_is_taken_back(
+    bank: Sandbox, shop: Shop
+) -> None:
+    def due(code: str, currency: str) -> str:
+        quote = shop.quote(price={"currency": currency, "amount": "100.00"}, token=code, bearer="CRED")
+        return str(shop.claims(quote.body["statement"], "deposit-quote+jws", "QuoteClaims")["due"])
+
+    def all_due() -> tuple[str, ...]:
+        return due("SBUSD", "EUR"), due("SBUSD", "GBP"), due("SBCNH", "EUR")
+
+    before = all_due()
+    set_to = bank.control.set_rate("SBUSD", "EUR", "1.0900")
+    # 1.0900 x 1.0025 = 1.092725
+    assert set_to == {"token": "SBUSD", "currency": "EUR", "mid": "1.0900", "rate": "1.092725"}
+    assert all_due() == ("10928", *before[1:])
+    assert bank.control.set_rate("SBUSD", "EUR") == {**set_to, "mid": "1.0837", "rate": "1.08640925"}
+    assert all_due() == before == ("10865", *before[1:])
 
 
 def test_another_merchant_gets_settings_and_keys_of_its_own(bank: Sandbox, shop: Shop) -> None:

@@ -13,6 +13,7 @@ import requests
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.sandbox.tables import Database
 from tests.sandbox.shop import Shop
 
 
@@ -52,6 +53,16 @@ def test_a_bank_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
         assert bank.control.time()["ahead"] == 60
         assert bank.control.audit() == []
         shop.http.close()
+
+
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
+def test_a_durable_bank_has_sqlite_write_through_at_each_commit(
+    tmp_path: Path, durable: bool, synchronous: int
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'bank.sqlite3'}", durable=durable)
+    with database.transaction() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == synchronous
+    database.close()
 
 
 def test_settings_can_be_had_before_the_bank_runs_where_a_port_is_named(tmp_path: Path) -> None:

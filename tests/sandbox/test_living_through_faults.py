@@ -8,13 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import requests
 
 from deposit_token_sdk import Attempt, Checkout, Client, OutcomeUnknown
 from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.sandbox import Sandbox
 from deposit_token_sdk.sandbox.faults import KINDS
+from deposit_token_sdk.words import Capture
 from tests.checkout import conftest as checkout_parts
-from tests.checkout.kit import Shop, after_expiry, again, answers_to, invoices_of, refund_of
+from tests.checkout.kit import Shop, after_expiry, again, answers_to, due_of, invoices_of, refund_of
 from tests.sandbox.shop import Inbox
 
 shop = checkout_parts.shop
@@ -67,6 +69,26 @@ def test_a_500_kept_under_the_key_leaves_the_outcome_open_until_the_bank_is_aske
     attempt = shop.start()
     assert not shop.checkout.view("A-1").unknown
     pay_and_see(shop, attempt)
+
+
+@pytest.mark.parametrize("verb", ["capture", "cancel"])
+def test_a_500_kept_under_the_key_of_a_capture_or_a_cancellation_is_got_past_by_asking_for_it_again(
+    shop: Shop, verb: str
+) -> None:
+    attempt = shop.start(capture=Capture.MANUAL)
+    shop.bank.control.pay(attempt.reference)
+    assert again(shop).refresh("A-1").attempt is not None
+    route = {"capture": "POST /invoices/{id}/capture", "cancel": "POST /invoices/{id}/release"}[verb]
+    shop.bank.control.fault("kept_error", route=route)
+    checkout = quick(shop, DEPOSIT_TOKEN_ATTEMPTS="2")
+    act = checkout.capture if verb == "capture" else checkout.cancel
+    with pytest.raises(OutcomeUnknown):
+        act("A-1")
+    act("A-1")
+    assert not checkout.view("A-1").unknown
+    (invoice,) = invoices_of(shop)
+    assert invoice["status"] == {"capture": "paid", "cancel": "cancelled"}[verb]
+    assert shop.bank_received(attempt.reference) == (due_of(attempt) if verb == "capture" else 0)
 
 
 @pytest.mark.parametrize("kind", ["latency", "dripping", "error_before", "error_after", "dropped"])
@@ -203,6 +225,24 @@ def test_a_payment_that_is_only_seen_is_not_yet_paid(bank: Sandbox, shop: Shop) 
     bank.control.settle(attempt.reference)
     shop.until(lambda: shop.checkout.view("A-1").paid)
     sound(shop, attempt)
+
+
+def test_a_second_approval_that_the_bank_lets_through_fulfils_nothing_more_and_goes_before_a_person(
+    bank: Sandbox, shop: Shop
+) -> None:
+    bank.control.fault("approved_twice")
+    attempt = shop.start()
+    assert attempt.pay_url is not None
+    with requests.Session() as buyer:
+        token = re.search(r'name="form_token" value="(\w+)"', buyer.get(attempt.pay_url).text)
+        assert token is not None
+        form = {"form_token": token[1], "buyer": "anna", "decision": "approve"}
+        answers = [buyer.post(attempt.pay_url, data=form, allow_redirects=False).status_code for _ in range(2)]
+    assert answers == [303, 303]
+    shop.until(lambda: shop.reviews() == ["second_payment"])
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
+    assert attempt.quote is not None
+    assert shop.bank_received(attempt.reference) == 2 * attempt.quote.due
 
 
 def test_a_refund_that_stays_pending_is_done_when_the_bank_says_so(bank: Sandbox, shop: Shop) -> None:

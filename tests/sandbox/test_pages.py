@@ -77,6 +77,18 @@ def test_a_second_approval_from_another_tab_pays_nothing(bank: Sandbox, shop: Sh
     assert len(shop.read(invoice)["movements"]) == 1
 
 
+def test_a_bank_that_takes_approvals_twice_pays_the_whole_once_more(
+    bank: Sandbox, shop: Shop, browser: requests.Session
+) -> None:
+    invoice = shop.invoice()
+    bank.control.fault("approved_twice", invoice=invoice["id"])
+    first, second = _form(browser, invoice), _form(browser, invoice)
+    for form in (first, second):
+        assert _send(browser, invoice, **form).status_code == 303
+    assert [each["units"] for each in shop.read(invoice)["movements"]] == [invoice["due"], invoice["due"]]
+    assert "nothing left to pay" in _send(browser, invoice, **second).text
+
+
 def test_after_a_short_payment_the_page_asks_for_the_rest(bank: Sandbox, shop: Shop, browser: requests.Session) -> None:
     invoice = shop.invoice()
     bank.control.pay(invoice["id"], units=14000)

@@ -359,6 +359,38 @@ def test_the_ledger_of_a_day_shows_what_moved_for_the_merchant(bank: Sandbox, sh
     assert shop.call("GET", "/ledger/yesterday").code == "malformed"
 
 
+def test_invoices_can_be_read_by_the_day_they_were_made_on(bank: Sandbox, shop: Shop) -> None:
+    invoice = shop.invoice()
+    today = invoice["created_at"][:10]
+    bank.control.advance(86_400)
+    later = shop.invoice()
+    assert [one["id"] for one in shop.call("GET", f"/invoices?date={today}").body["invoices"]] == [invoice["id"]]
+    tomorrow = later["created_at"][:10]
+    assert [one["id"] for one in shop.call("GET", f"/invoices?date={tomorrow}").body["invoices"]] == [later["id"]]
+    assert shop.call("GET", "/invoices?date=yesterday").code == "malformed"
+
+
+def test_a_day_of_the_ledger_comes_in_pages_and_names_refunds_by_the_shops_reference(bank: Sandbox, shop: Shop) -> None:
+    invoice = shop.invoice()
+    bank.control.pay(invoice["id"])
+    refund = shop.refund(invoice, 100).body
+    today = bank.control.time()["now"][:10]
+    entries, cursor = [], ""
+    while True:
+        page = shop.call("GET", f"/ledger/{today}?limit=1{cursor}").body
+        entries += page["entries"]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert [(each["kind"], each.get("refund_reference")) for each in entries] == [
+        ("payment", None),
+        ("fee", None),
+        ("refund", refund["reference"]),
+    ]
+    for limit in (0, 2001):
+        assert shop.call("GET", f"/ledger/{today}?limit={limit}").code == "malformed"
+
+
 @pytest.mark.parametrize("token", ["SBUSD", "SBEUR", "SBCNH"])
 def test_circulation_equals_deposits_in_the_banks_signed_word(bank: Sandbox, shop: Shop, token: str) -> None:
     bank.control.pay(shop.invoice(token=token)["id"])

@@ -269,6 +269,7 @@ def test_a_fault_waits_for_its_own_invoice_and_counts_down(bank: Sandbox, shop: 
     bank.control.fault("error_before", count=None)
     assert [fault["kind"] for fault in bank.control.faults()] == ["error_before"]
     assert bank.control.clear_faults() == []
+    assert bank.control.fault_counts() == {"error_before": 2}
     with pytest.raises(Refused):
         bank.control.fault("meteor")
 

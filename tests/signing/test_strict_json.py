@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from deposit_token_sdk.errors import InvalidInput, InvalidType, Unreadable
 from deposit_token_sdk.signing import strict_json
 
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**40), 10**40) | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
