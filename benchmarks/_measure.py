@@ -59,9 +59,10 @@ def show(figure: str, name: str, peer: str, pair: Pair, goal: float) -> None:
     goal_line(name, pair.ratio, goal)
 
 
-def goal_line(name: str, value: float, goal: float) -> None:
+def goal_line(name: str, value: float, goal: float, *, at_least: bool = False) -> None:
     """One line a goal."""
-    print(f"ratio {name}: {value:.3f} (goal at most {goal:.2f})", flush=True)
+    bound = "at least" if at_least else "at most"
+    print(f"ratio {name}: {value:.3f} (goal {bound} {goal:.2f})", flush=True)
 
 
 def _seconds(arm: Arm, part: slice) -> float:

@@ -38,20 +38,27 @@ def issuer(
 ) -> ReferenceIssuer:
     """The client's side of the bank at this address, as settings make it."""
     with TemporaryDirectory() as folder:
-        jwks = Path(folder) / "jwks.json"
-        jwks.write_bytes(strict_json.dumps(KEYS.jwks()))
-        environ = {
-            "BANK": BANK,
-            "URL": url,
-            "MERCHANT": MERCHANT,
-            "MODE": "test",
-            "SIGNING_KEY": MERCHANT_KEY.to_pem().decode(),
-            "SIGNING_KEY_ID": MERCHANT_KEY.kid,
-            "MESSAGE_SIGNATURES": "on" if signed else "off",
-            "WEBHOOK_KEYS": " ".join(webhook_keys),
-            "JWKS_FILE": str(jwks),
-        }
-        return ReferenceIssuer(Settings.from_env({f"DEPOSIT_TOKEN_{name}": value for name, value in environ.items()}))
+        return ReferenceIssuer(Settings.from_env(environment(Path(folder), url, webhook_keys, signed=signed)))
+
+
+def environment(
+    folder: Path, url: str = "http://127.0.0.1:8001", webhook_keys: Sequence[str] = (), *, signed: bool = True
+) -> dict[str, str]:
+    """The DEPOSIT_TOKEN_* variables of a shop at this bank; the bank's keys are written into the folder."""
+    jwks = folder / "jwks.json"
+    jwks.write_bytes(strict_json.dumps(KEYS.jwks()))
+    settings = {
+        "BANK": BANK,
+        "URL": url,
+        "MERCHANT": MERCHANT,
+        "MODE": "test",
+        "SIGNING_KEY": MERCHANT_KEY.to_pem().decode(),
+        "SIGNING_KEY_ID": MERCHANT_KEY.kid,
+        "MESSAGE_SIGNATURES": "on" if signed else "off",
+        "WEBHOOK_KEYS": " ".join(webhook_keys),
+        "JWKS_FILE": str(jwks),
+    }
+    return {f"DEPOSIT_TOKEN_{name}": value for name, value in settings.items()}
 
 
 def digest(number: int) -> str:
@@ -126,7 +133,7 @@ def event(number: int, issued_at: int) -> bytes:
         },
     }
     missing = BODY - len(_compact(body))
-    body["data"]["memo"] = "m" * missing  # type: ignore[index]
+    body["data"]["memo"] = "m" * missing  # type: ignore[index]  # the body above is nested, its type is not
     return _compact(body)
 
 
