@@ -109,9 +109,9 @@ define debian
 	  echo 'All tests that need neither browser nor servers: $(BIN)/python -m pytest -m "not acceptance"' >&2; exit 1; }
 endef
 
-# The browser tests drive Debian's Chromium.
+# The browser tests drive Debian's Chromium without its desktop part, which no test sees and every test would pay for.
 chromium:
-	$(call debian,[ -x /usr/bin/chromium ],chromium,the browser tests)
+	$(call debian,[ -x /usr/bin/chromium-headless-shell ],chromium-headless-shell,the browser tests)
 
 # PostgreSQL and Redis: their binaries alone are used, on ports and in folders of our own.
 servers:

@@ -136,12 +136,16 @@ class Door:
     ) -> None:
         """The bank refused the refund at once: its amount is free again. `unseen`: a review tells of it.
 
-        Raises NotAllowed (``hook_failed``), and the refund stands as it was.
+        A refund that the bank has shown meanwhile was sent by another worker, and stands. Raises NotAllowed
+        (``hook_failed``), and the refund stands as it was.
         """
         detail = f"The bank refused the refund of {refund.units} units ({reason}): its amount is free again."
         review = Review(attempt.order_id, attempt.reference, "refund_failed", refund.reference, detail, at)
         try:
             with self.store.begin() as tx:
+                tx.lock_attempt(attempt.reference)
+                if any(one.reference == refund.reference and one.bank_id for one in tx.refunds(attempt.reference)):
+                    return
                 tx.save_refund(refund.reference, RefundStage.FAILED, None)
                 tx.answer_intent(Verb.REFUND, refund.reference, reason)
                 if unseen and tx.open_review(review):
@@ -285,7 +289,8 @@ class _Application:
             fulfil = late is Late.ACCEPT
             send_back = self._late_refund() if late is Late.REFUND else None
             if not fulfil and send_back is None:
-                doubts += (Doubt("late", late, "Paid after the quote had expired."),)
+                received = lifecycle.received(self._attempt.history)  # a second late payment is another matter
+                doubts += (Doubt("late", f"{late}:{received}", "Paid after the quote had expired."),)
         if fulfil and self._tx.fulfil(self._attempt.order_id, self._attempt.reference, self._at):
             self._hooks.call("paid", self._paid(), self._tx)
         for name in plan.hooks:

@@ -7,6 +7,8 @@ what an engine must be set to, the recipe that sets SQLite's, and what a databas
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeAlias
@@ -172,11 +174,29 @@ def _set_pragmas(dbapi: Any, _: object) -> None:
     if former is not None:
         dbapi.autocommit = True
     cursor = dbapi.cursor()
-    for setting in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while not _in_wal(cursor, deadline):
+        time.sleep(0.01)
+    for setting in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
     if former is not None:
         dbapi.autocommit = former
+
+
+def _in_wal(cursor: Any, deadline: float) -> bool:
+    """The file is in WAL now; False while another process that starts with this one stands in the way.
+
+    For this switch, of a new file, SQLite itself does not wait as `busy_timeout` says.
+    """
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            raise
+        return False
+    return True
 
 
 def check_settings(connection: Connection) -> None:

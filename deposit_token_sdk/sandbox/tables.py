@@ -7,7 +7,9 @@ serves one database; within it one transaction is decided at a time.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+_BUSY_SECONDS = 30
 _FIXED_WIDTH = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -308,8 +311,21 @@ def _engine(url: str, *, durable: bool) -> Engine:
 
 def _prepare_sqlite(synchronous: str, connection: Any, _record: Any) -> None:
     connection.isolation_level = None
-    for setting in ("busy_timeout=30000", "journal_mode=WAL", f"synchronous={synchronous}"):
+    for setting in (f"busy_timeout={_BUSY_SECONDS * 1000}", f"synchronous={synchronous}"):
         connection.execute(f"PRAGMA {setting}").close()
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while not _in_wal(connection, deadline):  # for this switch SQLite itself does not wait while others open the file
+        time.sleep(0.01)
+
+
+def _in_wal(connection: Any, deadline: float) -> bool:
+    try:
+        connection.execute("PRAGMA journal_mode=WAL").close()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            raise
+        return False
+    return True
 
 
 def _begin_immediately(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from deposit_token_sdk.sandbox import Sandbox
 from examples.flask_shop import create_app
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path("/usr/bin/chromium-headless-shell")
 PICTURES = Path(__file__).parents[2] / "docs/pictures"
 SIZES = {"phone": ViewportSize(width=360, height=740), "desktop": ViewportSize(width=1280, height=800)}
 GAP = 16
@@ -29,7 +29,7 @@ BESIDE = (
 
 def main() -> int:
     if not CHROMIUM.exists():
-        sys.stderr.write(f"{CHROMIUM} is missing: install the package chromium.\n")
+        sys.stderr.write(f"{CHROMIUM} is missing: install the package chromium-headless-shell.\n")
         return 2
     PICTURES.mkdir(parents=True, exist_ok=True)
     with (

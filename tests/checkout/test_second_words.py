@@ -1,30 +1,18 @@
-"""What comes after a matter was thought settled: money after a verdict, an answer after another's, a worker after its
-lease. It is dropped nowhere, and it undoes nothing.
+"""What comes after a matter was thought settled: money after a verdict, a worker's answer after another's. It is
+dropped nowhere, and it undoes nothing.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
-
-from deposit_token_sdk import Capture, RefundStage
+from deposit_token_sdk import RefundStage
 from deposit_token_sdk.checkout.door import Door
-from tests.checkout.kit import (
-    Fragile,
-    Killed,
-    Shop,
-    due_of,
-    fragile,
-    refund_of,
-    refunds_sent,
-)
+from tests.checkout.kit import Shop, due_of, refund_of, refunds_sent
 from tests.checkout.reviewed import REFUND, decide
 from tests.databases import ON_BOTH
 
 pytestmark = ON_BOTH
-
-# -- money, and answers of the bank ----------------------------------------------------------------------------------
 
 
 def test_late_money_that_comes_after_other_late_money_was_sent_back_waits_for_a_person_again(shop: Shop) -> None:
@@ -44,23 +32,10 @@ def test_late_money_that_comes_after_other_late_money_was_sent_back_waits_for_a_
 def test_a_refusal_that_is_heard_after_the_refund_was_done_frees_nothing(shop: Shop) -> None:
     attempt = shop.buy()
     refund = shop.checkout.refund("A-1", 700, request="page-1")
+    shop.until(lambda: refund_of(shop).stage is RefundStage.DONE)
     door = Door(shop.checkout.store, shop.checkout)
     door.refund_refused(attempt, refund, "not_enough", datetime.now(UTC), unseen=True)
     assert refunds_sent(shop, attempt) == [700]
     assert refund_of(shop).stage is RefundStage.DONE
     assert shop.checkout.view("A-1").refundable == due_of(attempt) - 700
     assert "refund_failed" not in shop.reviews()
-
-
-def test_a_capture_that_was_cut_off_is_not_given_anew_once_another_attempt_has_paid(shop: Shop) -> None:
-    old = shop.start()
-    new = shop.start(content="basket-2", capture=Capture.MANUAL)
-    shop.bank.control.pay(new.reference)
-    shop.until(lambda: ("authorized", "authorized") in shop.told)
-    shop.lose_webhooks()
-    with pytest.raises(Killed):
-        fragile(shop, Fragile("POST /invoices/{id}/capture", after=False)).capture("A-1")
-    shop.bank.control.pay(old.reference)
-    shop.checkout.reconcile()
-    if shop.bank_received(new.reference):
-        pytest.fail("the sweep gave the capture before the order was paid: nothing left to test")
