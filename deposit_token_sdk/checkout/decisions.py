@@ -176,7 +176,7 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
     return RefundNews(stage, "refund_failed", Doubt("refund_failed", known.reference, detail))
 
 
-FRESH = timedelta(hours=1)
+FRESH = timedelta(minutes=5)
 """For so long after an attempt was made, a sweep asks about it each time, ended or not."""
 
 
