@@ -110,7 +110,7 @@ def test_the_checkout_stays_thin() -> None:
     around = [path for path in modules if path.stem in AROUND_THE_CHECKOUT]
     database = [path for path in modules if path.stem.startswith("sql") or "migrations" in path.parts]
     assert size_of(*modules) - size_of(*around) - size_of(*database) < 1_700
-    assert size_of(*database) < 1_450
+    assert size_of(*database) < 1_500
     assert size_of(*around) < 1_700
 
 
@@ -284,5 +284,6 @@ def test_the_wheel_holds_all_that_stands_in_the_package(wheel: Path) -> None:
 def test_each_extra_installs_and_imports_alone(extra: str, wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv/bin/python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[{extra}]", cwd=tmp_path)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--no-compile", f"{wheel}[{extra}]", cwd=tmp_path)
     run(python, "-I", "-c", f"import {ABOVE_THE_CORE[extra]}", cwd=tmp_path)
