@@ -35,7 +35,7 @@ demo-scale: $(VENV)/.demo servers
 
 # Two workers; options of PYTEST_ADDOPTS come later on the command line and win.
 test: $(VENV)/.test chromium servers
-	@PYTEST_ADDOPTS="-n 2 $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
+	@PYTEST_ADDOPTS="-n 2 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
 
 check: lint types floors
 

@@ -84,8 +84,9 @@ class TestOnASessionmaker(StoreConformance):
         return made
 
 
-@ON_BOTH
 class TestOnFlaskSqlalchemysSession(StoreConformance):
+    """On SQLite; how the session itself behaves on PostgreSQL is in test_sql_session."""
+
     @pytest.fixture
     def app(self, database: sa.Engine) -> Iterator[Flask]:
         app = Flask("shop")
