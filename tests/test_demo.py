@@ -93,6 +93,7 @@ def test_a_buyer_in_mainland_china_is_refused_before_the_bank_is_asked(tmp_path:
         said = rest_of(process)
     assert process.returncode == 1, said
     assert "SBUSD is not offered to a buyer in CN (mainland_china)" in said
+    assert "[this SDK's own default: China, joint notice Yinfa [2026] 42" in said
     assert "The bank was asked for no invoices" in said
     assert not re.search(r"^ +[0-9.]+ s  (quote|invoice)", said, re.MULTILINE)
     assert group_is_gone(process)

@@ -160,7 +160,7 @@ class Checkout(Hooks):
         """Keep why the token is not offered, and nothing else."""
         with self.store.begin() as tx:
             tx.refuse(refusal)
-        raise NotAllowed(refusal.ruling.reason, refusal.ruling.text)
+        raise NotAllowed(refusal.ruling.reason, f"{refusal.ruling.text} [{refusal.ruling.basis}]")
 
     def offers(self, price: Money, buyer_country: str, order_id: str = "") -> Offers:
         """The tokens that the shop may show this buyer for this price, and the others with the reason of each.

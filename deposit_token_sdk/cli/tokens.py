@@ -101,17 +101,10 @@ def _tell_rulings(found: Judged) -> None:
         reason = "" if ruling.allowed else f"  {ruling.reason}"
         click.echo(f"{entry.code:<{width}}  {word}{reason}")
         note = f" {entry.note}" if entry.note and entry.note not in ruling.text else ""
-        for line in (f"{ruling.text}{note}", _ground(ruling)):
+        for line in (f"{ruling.text}{note}", f"[{ruling.basis}]"):
             click.echo(textwrap.indent(textwrap.fill(line, 100), _INDENT))
     allowed = sum(ruling is not None and ruling.allowed for _, ruling in found)
     click.echo(f"\n{allowed} allowed, {len(found) - allowed} refused. A guard rail, and no legal advice.")
-
-
-def _ground(ruling: Ruling) -> str:
-    """What it rests on, with source and date where there are any."""
-    words = {"rule": "cited rule", "default": "this SDK's own default", "shop": "the shop's own rules"}
-    cited = f": {ruling.source}, {ruling.date}" if ruling.source else ""
-    return f"[{words[ruling.ground]}{cited}]"
 
 
 def _kind(entry: TokenEntry) -> str | None:

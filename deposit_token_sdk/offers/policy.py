@@ -83,6 +83,16 @@ class Ruling:
         """Whether the token may be offered."""
         return self.reason == ALLOWED
 
+    @property
+    def basis(self) -> str:
+        """The ground in words, with source and date where there are any."""
+        words = {
+            Ground.RULE: "cited rule",
+            Ground.DEFAULT: "this SDK's own default",
+            Ground.SHOP: "the shop's own rules",
+        }
+        return words[self.ground] + (f": {self.source}, {self.date}" if self.source else "")
+
 
 @frozen
 class Offer:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import unescape
 from typing import Any, TypeVar
 
 import requests
@@ -24,7 +25,7 @@ from examples.demo.processes import StepFailed, Watch
 from examples.demo.timeline import Timeline, say
 
 PAID_IN = "SBUSD"
-REFUSED = re.compile(rf'data-refused="{PAID_IN}" data-reason="([a-z_]+)"')
+REFUSED = re.compile(rf'data-refused="{PAID_IN}" data-reason="([a-z_]+)" data-ground="([^"]+)"')
 ORDER = re.compile(r'data-order="([^"]+)"')
 
 T = TypeVar("T")
@@ -108,6 +109,7 @@ def order(browser: Browser, shop: str, bank: str) -> tuple[str, str]:
     if refused is not None:
         asked = len(control(bank, "invoices"))
         told = f"{PAID_IN} is not offered to a buyer in {country} ({refused[1]}): {REASONS[refused[1]]}"
+        told += f" [{unescape(refused[2])}]"
         raise StepFailed(f"{told} The bank was asked for {asked or 'no'} invoices.")
     found = required(ORDER.search(browser.text), f"{browser.url} is not the page of an order")
     return found[1], browser.url

@@ -87,7 +87,9 @@ def test_a_refused_start_writes_the_refusal_alone_and_does_not_ask_the_bank(
     assert store.open_intents("A-1") == ()
     (kept,) = store.refusals("A-1")
     assert (kept.token, kept.buyer_country, kept.ruling.reason) == ("SBUSD", "CN", "mainland_china")
-    assert (kept.ruling.text, kept.ruling.ground) == (str(error), Ground.DEFAULT)
+    assert str(error) == f"{kept.ruling.text} [{kept.ruling.basis}]"
+    assert "[this SDK's own default: China, joint notice Yinfa [2026] 42" in str(error)
+    assert kept.ruling.ground is Ground.DEFAULT
     assert kept.ruling.date == "2026-02-06"
 
 
@@ -195,7 +197,7 @@ def test_the_shops_screening_is_asked_last_and_its_word_is_kept(shop: Shop) -> N
         ("A-1", "SBUSD", PRICE, "DE")
     ]
     error = refused(shop, shop.checkout, order_id="A-2")
-    assert (error.reason, str(error)) == ("screened", "On our list.")
+    assert (error.reason, str(error)) == ("screened", "On our list. [the shop's own rules]")
     assert [one.ruling.ground for one in shop.checkout.store.refusals("A-2")] == [Ground.SHOP]
     assert shop.checkout.store.attempts("A-2") == ()
 
