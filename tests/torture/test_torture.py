@@ -96,7 +96,7 @@ def test_a_short_run_ends_without_differences(tmp_path: Path, database: str) -> 
     ],
 )
 def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path, kind: str, told: str) -> None:
-    with torture(tmp_path, SEED="9", PURCHASES="20", DATABASES="sqlite", SABOTAGE=kind) as process:
+    with torture(tmp_path, SEED="9", PURCHASES="20", MINUTES="1.5", DATABASES="sqlite", SABOTAGE=kind) as process:
         lines = said(process)
     assert process.returncode == 1
     count = re.fullmatch(r"differences: (\d+)", lines[-1])
