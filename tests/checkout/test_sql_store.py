@@ -18,7 +18,9 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import sessionmaker
 
+from deposit_token_sdk.checkout import sql_tables
 from deposit_token_sdk.checkout.sql import SqlStore, metadata, prepare_sqlite
+from deposit_token_sdk.checkout.sql_tables import schema
 from deposit_token_sdk.checkout.store import Store, Tx
 from deposit_token_sdk.errors import ConfigurationError, DatabaseBusy, InvalidInput
 from deposit_token_sdk.testing.stores import StoreConformance
@@ -175,10 +177,9 @@ def test_many_processes_may_create_the_schema_at_once(database: sa.Engine) -> No
 @EMPTY
 def test_the_schema_is_created_whole_or_not_at_all(database: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqlStore(sessionmaker(database))
-    reserved = "sqlite_reserved" if database.dialect.name == "sqlite" else "pg_reserved"
+    statements = schema(database.dialect.name)
     with monkeypatch.context() as broken:
-        broken.setattr(metadata.tables["deposit_token_words"], "name", reserved)
-        broken.setattr(metadata.tables["deposit_token_words"], "schema", None if reserved[0] == "s" else "pg_catalog")
+        broken.setattr(sql_tables, "schema", lambda _: (*statements[:9], "CREATE TABLE broken (", *statements[9:]))
         with pytest.raises(sa.exc.DBAPIError):
             store.create_schema()
     assert sa.inspect(database).get_table_names() == []

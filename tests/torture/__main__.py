@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from attrs import frozen
 from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.testing import servers
@@ -99,8 +100,8 @@ def main() -> int:
         except Stopped:
             _say("Stopped by a signal; nothing is left running, and nothing was compared.")
             return 1
-        except (PartFailed, DepositTokenError) as error:
-            _say(f"difference on {database}: the run could not go on: {error}")
+        except (PartFailed, DepositTokenError, SQLAlchemyError) as error:
+            _say(f"difference on {database}: the run could not go on: {str(error).splitlines()[0]}")
             count += 1
     _say(f"differences: {count}")
     return 0 if count == 0 else 1
