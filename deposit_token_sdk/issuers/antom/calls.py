@@ -70,7 +70,8 @@ class Calls:
             except OutcomeUnknown as unknown:
                 if acts:
                     raise
-                raise BankUnavailable("no_answer", f"{operation}: {unknown}", request_id=unknown.request_id) from None
+                told = f"{operation} only asks, and no answer came: ask again later."
+                raise BankUnavailable("no_answer", told, request_id=unknown.request_id) from unknown
             tries += 1
             answer, status, told = self._read(response, operation)
             if status == "S" or (pending and answer.code == words.REFUND_IN_PROCESS):
