@@ -1,12 +1,15 @@
 # Two commands set everything up: `make demo` (Python 3.11, pip and make suffice) and `make test`.
 # Everything is installed into .venv here; `make clean` takes it away again. The environment is inherited as it is,
-# PYTHONPATH and TMPDIR included; to PYTEST_ADDOPTS something is added.
+# PYTHONPATH and TMPDIR included; to PYTEST_ADDOPTS something is added, and byte code may be written.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 EXTRAS := sql,postgres,flask,celery,sandbox,cli
+
+# Demonstration, tests and torture start hundreds of processes: each would compile the whole package for itself.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help demo demo-scale test check lint types floors bench bench-scale torture pictures clean chromium servers
 .DELETE_ON_ERROR:
@@ -32,7 +35,7 @@ demo-scale: $(VENV)/.demo servers
 
 # Two workers; options of PYTEST_ADDOPTS come later on the command line and win.
 test: $(VENV)/.test $(VENV)/.antom chromium servers
-	@PYTEST_ADDOPTS="-n 2 $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
+	@PYTEST_ADDOPTS="-n 2 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
 
 check: lint types floors
 

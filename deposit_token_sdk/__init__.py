@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from deposit_token_sdk.lifecycle import RefundStage as RefundStage
     from deposit_token_sdk.lifecycle import Status as Status
     from deposit_token_sdk.money import Money as Money
+    from deposit_token_sdk.offers.directory import tokens as tokens
+    from deposit_token_sdk.offers.policy import Ruling as Ruling
+    from deposit_token_sdk.settings import OfferRules as OfferRules
     from deposit_token_sdk.words import Bearer as Bearer
     from deposit_token_sdk.words import Capture as Capture
     from deposit_token_sdk.words import Proof as Proof
@@ -68,6 +71,9 @@ _HOMES = {
     ),
     "lifecycle": ("RefundStage", "Status"),
     "money": ("Money",),
+    "offers.directory": ("tokens",),
+    "offers.policy": ("Ruling",),
+    "settings": ("OfferRules",),
     "words": ("Bearer", "Capture", "Proof"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -97,6 +97,17 @@ def test_the_same_demo_buys_by_antom_s_api_with_other_settings_alone(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_buyer_in_mainland_china_is_refused_before_the_bank_is_asked(tmp_path: Path) -> None:
+    with demo(tmp_path, ONCE="1", BUYER_COUNTRY="CN") as process:
+        said = rest_of(process)
+    assert process.returncode == 1, said
+    assert "SBUSD is not offered to a buyer in CN (mainland_china)" in said
+    assert "[this SDK's own default: China, joint notice Yinfa [2026] 42" in said
+    assert "The bank was asked for no invoices" in said
+    assert not re.search(r"^ +[0-9.]+ s  (quote|invoice)", said, re.MULTILINE)
+    assert group_is_gone(process)
+
+
 def test_no_column_of_a_demo_database_rounds_money(tmp_path: Path) -> None:
     with demo(tmp_path, ONCE="1", KEEP="1") as process:
         said = rest_of(process)

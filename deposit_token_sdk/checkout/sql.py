@@ -27,7 +27,7 @@ from deposit_token_sdk.checkout.sql_seal import SqlSeals
 from deposit_token_sdk.checkout.sql_session import prepare_sqlite
 from deposit_token_sdk.checkout.sql_tables import metadata
 from deposit_token_sdk.checkout.sql_tx import SqlTx
-from deposit_token_sdk.checkout.store import Attempt, Decision, Intent, Outgoing, RefundRecord, Review, Vitals
+from deposit_token_sdk.checkout.store import Attempt, Decision, Intent, Outgoing, RefundRecord, Refusal, Review, Vitals
 from deposit_token_sdk.models import Confirmation, Evidence
 
 __all__ = ["SqlStore", "SqlTx", "metadata", "prepare_sqlite"]
@@ -106,6 +106,10 @@ class SqlStore:
     def attempts(self, order_id: str) -> tuple[Attempt, ...]:
         with self._reading() as tx:
             return tx.find_attempts(order_id)
+
+    def refusals(self, order_id: str) -> tuple[Refusal, ...]:
+        with self._reading() as tx:
+            return tx.find_refusals(order_id)
 
     def refunds_of(self, order_id: str) -> tuple[RefundRecord, ...]:
         with self._reading() as tx:

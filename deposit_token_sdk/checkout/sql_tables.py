@@ -58,11 +58,17 @@ installations = _table("installation", "slot id", key="slot")
 attempts = _table(
     "attempts",
     "reference order_id live_order? issuer token price content bearer capture buyer_country return_url created_at "
-    "quote? statement? invoice? pay_url? instructions? ended? due_at?",
+    "ruling? quote? statement? invoice? pay_url? instructions? ended? due_at?",
     UniqueConstraint("reference"),
     UniqueConstraint("live_order"),
     Index(None, "order_id"),
     _only("due_at IS NOT NULL", "due_at"),
+)
+refusals = _table(
+    "refusals",
+    "order_id token buyer_country reason ruling at",
+    Index(None, "at"),
+    key="order_id token buyer_country reason",
 )
 _SEEN = "reference movement stage units accepted_at"
 observations = _table("observations", _SEEN, key=_SEEN)
@@ -177,7 +183,7 @@ def _columns_of(table: Table, kind: type[AttrsInstance]) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.name in named and column.name != "number")
 
 
-def as_json(value: AttrsInstance, without: str) -> str:
+def as_json(value: AttrsInstance, without: str = "") -> str:
     """A flat value as one JSON text of strings and nulls, one field left out."""
     names = [field.name for field in fields(type(value)) if field.name != without]
     return strict_json.dumps({name: as_text(getattr(value, name)) for name in names}).decode()

@@ -105,8 +105,8 @@ class Api:
         """What faults are asked with: the route, and the ids and references at hand, an invoice's own among them."""
         about: tuple[str | None, ...] = asked.about
         if about and self.bank.faults:
-            with self.bank.desk() as desk:
-                about += invoices.other_names(desk, asked.about)
+            with self.bank.reading() as db:
+                about += invoices.other_names(db, asked.about)
         return {"about": about, "route": route.template}
 
     def _merchant(self, body: bytes) -> str:
@@ -119,23 +119,22 @@ class Api:
             raise Refused("signature_invalid", f"{error.reason}: {error}") from None
 
     def _signer(self, body: bytes) -> str:
-        with self.bank.desk() as desk:
-            owners: list[str] = []
+        owners: list[str] = []
 
-            def key(kid: str) -> VerificationKey:
-                merchant, found = keyring.merchant_key(desk.db, kid)
-                owners.append(merchant)
-                return found
+        def key(kid: str) -> VerificationKey:
+            with self.bank.reading() as db:
+                merchant, found = keyring.merchant_key(db, kid)
+            owners.append(merchant)
+            return found
 
-            http_signatures.verify_request(
-                request.method,
-                _called(),
-                _headers(),
-                body or None,
-                key,
-                now=desk.real.timestamp(),
-                nonce_seen=lambda kid, nonce: memory.nonce_seen(desk.db, kid, nonce, desk.real),
-            )
+        def seen(kid: str, nonce: str) -> bool:
+            with self.bank.desk() as desk:
+                return memory.nonce_seen(desk.db, kid, nonce, desk.real)
+
+        now = clock.real_now().timestamp()
+        http_signatures.verify_request(
+            request.method, _called(), _headers(), body or None, key, now=now, nonce_seen=seen
+        )
         return owners[-1]
 
     def _trouble_before(self, where: dict[str, Any]) -> None:
@@ -223,8 +222,11 @@ class Api:
     def _sign(self, answer: Response, body: bytes) -> None:
         if "signature" not in request.headers:
             return
-        with self.bank.desk() as desk:
-            key = keyring.current(desk.db, keyring.ANSWER)
+        with self.bank.reading() as db:
+            key = keyring.newest(db, keyring.ANSWER)
+        if key is None:
+            with self.bank.desk() as desk:
+                key = keyring.current(desk.db, keyring.ANSWER)
         try:
             added = http_signatures.sign_answer(
                 answer.status_code,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -27,6 +28,12 @@ def context_of(authorities: str = "") -> ssl.SSLContext:
         raise ConfigurationError(
             "ca_bundle_unusable", f"The certificate authorities at {authorities!r} cannot be read ({problem})."
         ) from None
+
+
+@cache
+def public_context() -> ssl.SSLContext:
+    """The one context of the process that trusts the public authorities; whoever changes a context makes another."""
+    return context_of()
 
 
 def present(context: ssl.SSLContext, certificate: str, key: str) -> None:

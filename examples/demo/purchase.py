@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import unescape
 from typing import Any, TypeVar
 
 import requests
@@ -17,11 +19,13 @@ from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.evidence import authenticate_stored
 from deposit_token_sdk.models import Confirmation, Quote
 from deposit_token_sdk.money import decimal_of
+from deposit_token_sdk.offers.policy import REASONS
 from examples.demo.browser import Browser
 from examples.demo.processes import StepFailed, Watch
 from examples.demo.timeline import Timeline, say
 
 PAID_IN = "SBUSD"
+REFUSED = re.compile(rf'data-refused="{PAID_IN}" data-reason="([a-z_]+)" data-ground="([^"]+)"')
 ORDER = re.compile(r'data-order="([^"]+)"')
 
 T = TypeVar("T")
@@ -63,7 +67,7 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     """
     browser = Browser()
     with step("basket and checkout"):
-        order_id, page = order(browser, shop)
+        order_id, page = order(browser, shop, bank)
     with step("quote and invoice"):
         attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
         quote = required(attempt.quote, "the bank gave no quote")
@@ -90,12 +94,23 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     return order_id
 
 
-def order(browser: Browser, shop: str) -> tuple[str, str]:
-    """Fill the basket and check out; returns the order's id and the address of its page."""
+def order(browser: Browser, shop: str, bank: str) -> tuple[str, str]:
+    """Fill the basket and check out; returns the order's id and the address of its page.
+
+    The buyer is where BUYER_COUNTRY says, by default in Germany. Raises StepFailed, with the reason, where the shop
+    does not offer the token there.
+    """
+    country = os.environ.get("BUYER_COUNTRY") or "DE"
     browser.open(shop)
     browser.submit("/basket")
     browser.open("/checkout")
-    browser.submit("/checkout", token=PAID_IN, country="DE")
+    browser.submit("/checkout", token=PAID_IN, country=country)
+    refused = REFUSED.search(browser.text)
+    if refused is not None:
+        asked = len(control(bank, "invoices"))
+        told = f"{PAID_IN} is not offered to a buyer in {country} ({refused[1]}): {REASONS[refused[1]]}"
+        told += f" [{unescape(refused[2])}]"
+        raise StepFailed(f"{told} The bank was asked for {asked or 'no'} invoices.")
     found = required(ORDER.search(browser.text), f"{browser.url} is not the page of an order")
     return found[1], browser.url
 

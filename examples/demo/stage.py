@@ -89,6 +89,7 @@ def shop_settings(data: Path, shop: str) -> dict[str, str]:
         "SHOP_DATABASE": str(data / "shop.db"),
         "SHOP_RECEIPTS": str(data / "receipts"),
         "SHOP_SECRET_KEY": secrets.token_urlsafe(32),
+        "DEPOSIT_TOKEN_MERCHANT_COUNTRY": os.environ.get("DEPOSIT_TOKEN_MERCHANT_COUNTRY") or "DE",
         "SHOP_ADMIN_PASSWORD": os.environ.get("SHOP_ADMIN_PASSWORD") or secrets.token_urlsafe(9),
     }
 

@@ -317,7 +317,7 @@ class Run:
             if round_ == 1:
                 stage.control("advance", seconds=_QUARTER_HOUR * 2)
             self._until(lambda: stage.queued() == 0, ends)
-            trouble = _trouble(partial(stage.work_off, _TWO_HOURS + _QUARTER_HOUR * round_, ends))
+            trouble = _trouble(partial(stage.work_off, int(_TWO_HOURS * 1.5**round_), ends))
             if time.monotonic() > ends or (round_ > 1 and not trouble and not self._moving()):
                 break
         for told in (trouble, _trouble(partial(stage.prove_evidence, ends))):

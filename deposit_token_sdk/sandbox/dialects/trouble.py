@@ -25,8 +25,8 @@ class Trouble:
     def of(cls, bank: Bank, named: tuple[str, ...], route: str) -> Trouble:
         """With the other names of what is asked about, where any fault is in force."""
         if named and bank.faults:
-            with bank.desk() as desk:
-                named += invoices.other_names(desk, named)
+            with bank.reading() as db:
+                named += invoices.other_names(db, named)
         return cls(bank, named, route)
 
     def strikes(self, kind: str) -> bool:
