@@ -117,7 +117,7 @@ def _notification(desk: Desk, kind: str, told: dict[str, Any]) -> dict[str, Any]
     if kind in wire.PAYMENT_NEWS:
         code, status, notify = wire.PAYMENT_NEWS[kind]
         row = desk.invoice(told["invoice"])
-        shown = _shown(desk, row)
+        shown = _shown(desk, row, told.get("movement", {}).get("id"))
         kept = ("paymentId", "paymentAmount", "actualPaymentAmount", "paymentCreateTime", "paymentTime")
         about = {name: shown[name] for name in kept if name in shown}
         return {
@@ -419,12 +419,16 @@ OPERATIONS: Final = (
 # -- what is shown -------------------------------------------------------------------------------------------------
 
 
-def _shown(desk: Desk, row: RowMapping) -> dict[str, Any]:
-    """A payment as inquiryPayment shows it: the first that has come is the payment, others are transactions."""
+def _shown(desk: Desk, row: RowMapping, about: str | None = None) -> dict[str, Any]:
+    """A payment as inquiryPayment shows it: the first that has come is the payment, others are transactions.
+
+    `about`: the one that a notification is about; so two payments of the same amount are two pieces of news.
+    """
     quote = desk.row(select(quote_table).where(quote_table.c.id == row["quote"]), "unknown_quote", "no such quote")
     payments = [moved for moved in invoices.moves(desk, row["id"]) if moved["kind"] == "payment"]
     currency = wire.currency_of(row["token"])
-    main = wire.first(payments, "settled") or wire.first(payments, "seen", "held")
+    named = next((moved for moved in payments if moved["id"] == about), None)
+    main = named or wire.first(payments, "settled") or wire.first(payments, "seen", "held")
     status, code = wire.standing(row["status"], main)
     told: dict[str, Any] = {
         "paymentStatus": status,
