@@ -2,7 +2,10 @@
 # Everything is installed into .venv here; `make clean` takes it away again. The environment is inherited as it is,
 # PYTHONPATH and TMPDIR included; to PYTEST_ADDOPTS something is added, and byte code may be written.
 
-PYTHON ?= python3
+# The distribution's own Python where it will do: it is built with all optimisations, which one compiled at home seldom
+# is, and what starts hundreds of processes takes a fifth less time with it. PYTHON=… names another.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check

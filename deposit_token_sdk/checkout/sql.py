@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Engine, func, select, text, true
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from deposit_token_sdk.checkout import sql_day, sql_fork, sql_health
 from deposit_token_sdk.checkout import sql_queues as queues
@@ -72,15 +71,14 @@ class SqlStore:
         """Create the tables and indexes that are not there yet, all or none. Shops with Alembic: `migrations`."""
         self._installed.clear()
         with self.begin() as tx:
-            dbapi: Any = own.connection_of(tx.session).connection.dbapi_connection
+            connection = own.connection_of(tx.session)
+            dbapi: Any = connection.connection.dbapi_connection
             if not getattr(dbapi, "in_transaction", True):  # Python's sqlite3 begins for a write of rows, not for DDL
                 tx.session.execute(text("BEGIN IMMEDIATE"))
             if tx.dialect == "postgresql":  # whose IF NOT EXISTS fails where two processes create at once
                 tx.session.execute(select(func.pg_advisory_xact_lock(_CREATING)))
-            for table in metadata.sorted_tables:
-                tx.session.execute(CreateTable(table, if_not_exists=True))
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    tx.session.execute(CreateIndex(index, if_not_exists=True))
+            for statement in t.schema(tx.dialect):
+                connection.exec_driver_sql(statement)
 
     def installation(self) -> str:
         """The random id of this shop's database. The first call writes: never make it inside `begin`."""

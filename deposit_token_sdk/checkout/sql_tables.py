@@ -17,6 +17,8 @@ from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import AttrsInstance, fields
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.money import Money
@@ -136,6 +138,19 @@ leaves = _table(
     Index(None, "seal"),
     key="source key",
 )
+
+
+@cache
+def schema(dialect: str) -> tuple[str, ...]:
+    """What creates the tables and indexes that are not there yet, in this dialect: one statement each."""
+    speaks = registry.load(dialect)()
+    made: list[CreateTable | CreateIndex] = []
+    for table in metadata.sorted_tables:
+        made.append(CreateTable(table, if_not_exists=True))
+        made += [
+            CreateIndex(index, if_not_exists=True) for index in sorted(table.indexes, key=lambda one: str(one.name))
+        ]
+    return tuple(str(one.compile(dialect=speaks)) for one in made)
 
 
 def as_text(value: object) -> str | None:

@@ -88,21 +88,15 @@ def test_a_short_run_ends_without_differences(tmp_path: Path, database: str) -> 
     assert left_running(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("lost-commits", ""),
-        ("lost-refund", "among its refunds, found none"),
-    ],
-)
-def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path, kind: str, told: str) -> None:
-    with torture(tmp_path, SEED="9", PURCHASES="20", MINUTES="1.5", DATABASES="sqlite", SABOTAGE=kind) as process:
+def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path) -> None:
+    """One whole run; what each kind of loss is told as, test_audit has."""
+    environ = {"SEED": "9", "PURCHASES": "20", "MINUTES": "1.5", "DATABASES": "sqlite", "SABOTAGE": "lost-commits"}
+    with torture(tmp_path, **environ) as process:
         lines = said(process)
     assert process.returncode == 1
     count = re.fullmatch(r"differences: (\d+)", lines[-1])
     assert count, "\n".join(lines)
     assert int(count[1]) == len([line for line in lines if line.startswith("difference on sqlite: ")]) >= 1
-    assert any(told in line for line in lines), "\n".join(lines)
     assert list(tmp_path.iterdir()) == []
 
 
