@@ -50,7 +50,7 @@ def test_every_setting_becomes_a_field_of_the_settings() -> None:
         "TOKEN_KINDS",
         "TOKENS_FILE",
         "EMBARGO_FILE",
-    }  # in `offer_rules`; OWN is the issuer's own
+    }
     read_elsewhere = {"SIGNING_KEY_FILE", "CHECKOUT"}  # into SIGNING_KEY, and by the commands alone
     assert {name for name in TABLE if name not in fields} == read_elsewhere
     assert fields <= set(TABLE)
