@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE =
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo          start bank and shop, buy once, leave both running (ONCE=1: stop after the purchase)'
+	@echo 'make demo          start bank and shop, buy once, leave both running (ONCE=1: stop after the purchase; ISSUER=antom)'
 	@echo 'make demo-scale    the same on PostgreSQL, Redis, gunicorn and Celery (ONCE=1 too)'
 	@echo 'make test          the tests; Chromium, PostgreSQL and Redis are installed for them'
 	@echo 'make check         lint, types and floors; make -k check runs all of them'
@@ -37,7 +37,7 @@ demo-scale: $(VENV)/.demo servers
 	@exec $(BIN)/python -m examples.demo.scale
 
 # Two workers; options of PYTEST_ADDOPTS come later on the command line and win.
-test: $(VENV)/.test chromium servers
+test: $(VENV)/.test $(VENV)/.antom chromium servers
 	@PYTEST_ADDOPTS="-n 2 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
 
 check: lint types floors
@@ -87,6 +87,13 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml setup.cfg
 $(VENV)/.test: $(VENV)/.demo
 	@echo 'Installing what the tests need …'
 	@$(PIP) install --group test
+	@touch $@
+
+# Ant's own client, against which our Antom dialect is tested. It pins an old cryptography: so it lives apart.
+$(VENV)/.antom: $(VENV)/.test
+	@echo "Installing Ant's own client beside …"
+	@$(BIN)/python -m venv --without-pip $(VENV)/antom
+	@$(PIP) --python $(VENV)/antom/bin/python install 'global-open-sdk-python==1.7.1'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test

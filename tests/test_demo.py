@@ -88,6 +88,15 @@ def test_the_demo_buys_once_and_ends(tmp_path: Path) -> None:
     assert group_is_gone(process)
 
 
+def test_the_same_demo_buys_by_antom_s_api_with_other_settings_alone(tmp_path: Path) -> None:
+    with demo(tmp_path, ONCE="1", ISSUER="antom") as process:
+        said = rest_of(process)
+    assert process.returncode == 0, said
+    assert [step for step in STEPS if not re.search(rf"^ +[0-9.]+ s  {step}", said, re.MULTILINE)] == []
+    assert "signed_message verified offline" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_buyer_in_mainland_china_is_refused_before_the_bank_is_asked(tmp_path: Path) -> None:
     with demo(tmp_path, ONCE="1", BUYER_COUNTRY="CN") as process:
         said = rest_of(process)

@@ -99,7 +99,7 @@ def test_a_room_of_values_needs_neither_the_network_nor_an_extra(room: str) -> N
 def test_the_core_stays_thin() -> None:
     core = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in NOT_OF_THE_CORE]
     signing = list((PACKAGE / "signing").rglob("*.py"))
-    assert size_of(*signing) < 1_500
+    assert size_of(*signing) < 1_600
     assert size_of(*core) - size_of(*signing) < 2_400
 
 

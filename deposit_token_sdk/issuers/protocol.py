@@ -113,8 +113,9 @@ class Issuer(Protocol):
         """The refund by the bank's id."""
         ...
 
-    def find_refund(self, reference: str) -> Exchange[Refund | None]:
-        """The refund by the shop's reference; None if the bank knows none."""
+    def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
+        """The refund by the shop's reference; None if the bank knows none. `invoice` is the bank's id of the invoice
+        it is of, where that is known: some banks name a refund by both."""
         ...
 
     def statements(self, invoice_id: str) -> Exchange[tuple[str, ...]]:
@@ -143,6 +144,16 @@ class Issuer(Protocol):
 
     def report_invoice(self, invoice: Invoice) -> Exchange[Report]:
         """What an invoice as read says, with the bank's statements fetched and verified where money moved."""
+        ...
+
+
+@runtime_checkable
+class Acknowledges(Protocol):
+    """An issuer whose bank wants to read more than a status where a webhook was taken, and else sends it again."""
+
+    @property
+    def acknowledgement(self) -> str:
+        """The body of the answer, in JSON."""
         ...
 
 

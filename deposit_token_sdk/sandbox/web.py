@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 LARGEST_BODY: Final = 1 << 20
+DROP: Final = "sandbox.drop_connection"
+"""Set in the environment of a request whose connection is to be cut."""
+
 _LOG = logging.getLogger("deposit_token_sdk.sandbox")
-_DROP = "sandbox.drop_connection"
 _DRIP = 0.05
 _NEVER_KEPT = frozenset({400, 401, 429})
 
@@ -50,7 +52,7 @@ class Edge:
             start_response("421 Misdirected Request", headers)
             return [body]
         answer = self._app(environ, start_response)
-        if environ.get(_DROP):
+        if environ.get(DROP):
             raise ConnectionAbortedError("the connection is cut on demand")  # waitress closes without an answer
         return answer
 
@@ -93,10 +95,10 @@ class Api:
         if self.bank.faults.take("error_after", **where):
             raise Refused("internal", "The bank failed after it had done its work.")
         if self.bank.faults.take("dropped", **where):
-            request.environ[_DROP] = True
+            request.environ[DROP] = True
         answer = self._answer(kept, request_id)
         if slow := self.bank.faults.take("dripping", **where):
-            self._drip(answer, slow.seconds)
+            drip(self.bank, answer, slow.seconds)
         return answer
 
     def _where(self, route: api.Route, asked: api.Asked) -> dict[str, Any]:
@@ -143,20 +145,6 @@ class Api:
             raise Refused("rate_limited", f"Try again in {busy.seconds:g} s.", retry_after=ceil(busy.seconds))
         if faults.take("error_before", **where):
             raise Refused("internal", "The bank failed before it did anything.", status=503, retry_after=1)
-
-    def _drip(self, answer: Response, seconds: float) -> None:
-        """Send the body a little at a time, so that the whole takes `seconds`."""
-        body = answer.get_data()
-        steps = max(1, min(len(body), int(seconds / _DRIP)))
-        size = ceil(len(body) / steps)
-
-        def pieces() -> Iterator[bytes]:
-            for start in range(0, len(body), size):
-                self.bank.pause(seconds / steps)
-                yield body[start : start + size]
-
-        answer.response = pieces()
-        answer.headers["Content-Length"] = str(len(body))
 
     def _decide(
         self,
@@ -271,6 +259,21 @@ class Api:
     def _failed(self, error: Exception) -> Response:
         _LOG.error("The sandbox bank failed.", exc_info=error)
         return self._refusal(Refused("internal", "The bank failed; its log says why."), new_id("req"))
+
+
+def drip(bank: Bank, answer: Response, seconds: float) -> None:
+    """Send the body a little at a time, so that the whole takes `seconds`."""
+    body = answer.get_data()
+    steps = max(1, min(len(body), int(seconds / _DRIP)))
+    size = ceil(len(body) / steps)
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(body), size):
+            bank.pause(seconds / steps)
+            yield body[start : start + size]
+
+    answer.response = pieces()
+    answer.headers["Content-Length"] = str(len(body))
 
 
 def _kept(status: int, document: dict[str, Any]) -> Kept:

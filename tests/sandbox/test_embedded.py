@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ import requests
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.sandbox.key_files import private_key
 from deposit_token_sdk.sandbox.tables import Database
+from deposit_token_sdk.signing.keys import Algorithm
 from tests.sandbox.shop import Shop
 
 
@@ -96,6 +99,15 @@ def test_many_openers_at_once_fund_the_buyers_once(tmp_path: Path) -> None:
     with Sandbox(tmp_path) as bank:
         assert bank.control.balances()["SBUSD:buyer:anna"] == "100000000"
         assert bank.control.audit() == []
+
+
+def test_a_key_file_appears_whole_and_who_comes_second_takes_the_first_ones_key(tmp_path: Path) -> None:
+    path = tmp_path / "signing-key.pem"
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: private_key(path, Algorithm.ED25519, "k1").to_pem(), range(24)))
+    assert set(keys) == {path.read_bytes()}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_stopped_bank_serves_nothing_and_stops_twice(tmp_path: Path, browser: requests.Session) -> None:

@@ -1,0 +1,32 @@
+"""Private keys in files of the data folder, each readable by its owner alone."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkstemp
+
+from deposit_token_sdk.signing.keys import Algorithm, SigningKey
+
+
+def private_key(path: Path, algorithm: Algorithm, kid: str) -> SigningKey:
+    """The key in that file; made, for its owner's eyes only, if there is none."""
+    if not path.exists():
+        write_privately(path, SigningKey.generate(algorithm, kid).to_pem())
+    return SigningKey.from_pem(path.read_bytes(), algorithm, kid)
+
+
+def write_privately(path: Path, content: bytes) -> None:
+    """A new file that nobody but its owner may read; one that is there already stays.
+
+    It appears whole or not at all, so that many processes may begin on one folder at once.
+    """
+    number, name = mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+        with suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)  # noqa: PTH108 - beside os.link
