@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import FileSystemBytecodeCache
+from werkzeug.security import generate_password_hash
 
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
@@ -37,12 +40,23 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def compiled_templates(tmp_path_factory: pytest.TempPathFactory) -> FileSystemBytecodeCache:
+    """Each test has a shop of its own, all of them the same pages."""
+    return FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))
+
+
 @pytest.fixture
-def app(environ: dict[str, str]) -> Iterator[Flask]:
-    from examples.flask_shop import create_app  # noqa: PLC0415 - the path above comes first
+def app(
+    environ: dict[str, str], compiled_templates: FileSystemBytecodeCache, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Flask]:
+    from examples.flask_shop import admin, create_app  # noqa: PLC0415 - the path above comes first
     from examples.flask_shop.models import db  # noqa: PLC0415 - as above
 
+    quick = partial(generate_password_hash, method="pbkdf2:sha256:1000")
+    monkeypatch.setattr(admin, "generate_password_hash", quick)
     app = create_app(environ)
+    app.jinja_env.bytecode_cache = compiled_templates
     yield app
     with app.app_context():
         db.session.remove()
