@@ -74,7 +74,7 @@ class Quote:
 
 @frozen
 class NewInvoice:
-    """What the shop asks to have paid, under a quote. `key` is the idempotency key."""
+    """What the shop asks to have paid, under a quote. `key` is the idempotency key, `expires_at` the quote's."""
 
     reference: str
     installation: str
@@ -85,6 +85,22 @@ class NewInvoice:
     capture: Capture
     return_url: str
     key: str
+    expires_at: datetime | None = None
+
+
+@frozen
+class NewCollection:
+    """What the merchant starts a debit for, once the buyer has agreed: all that is due under an invoice.
+
+    `account` names the buyer's entitlement, empty where there is one. `asked_at` is when the buyer agreed: it stays
+    the same however often this is sent, as the `key` does.
+    """
+
+    reference: str
+    invoice: str
+    account: str
+    key: str
+    asked_at: datetime
 
 
 @frozen

@@ -6,13 +6,14 @@ and never reach a log, a repr, a traceback or a pickle.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from deposit_token_sdk.errors import ConfigurationError, InvalidInput
 from deposit_token_sdk.models import Mode
@@ -23,7 +24,7 @@ PREFIX: Final = "DEPOSIT_TOKEN_"
 TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "ISSUER": ("reference", "The API the bank speaks: the name of an installed issuer."),
     "BANK": (None, "The bank's own name for itself: `iss` of its statements, last part of the webhook address."),
-    "URL": (None, "The bank's base address: https, or http on loopback."),
+    "URL": (None, "The bank's base address: https, or http on loopback; or a host's name that the issuer knows."),
     "MERCHANT": (None, "The merchant's id at the bank: `aud` of every statement."),
     "MODE": (None, "`test` or `live`; statements and events of the other mode are refused."),
     "SIGNING_KEY": ("", "The merchant's private key (PEM, Ed25519) that signs requests, capture orders and seals."),
@@ -38,6 +39,7 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "CLIENT_CERT": ("", "Mutual TLS: path of the certificate (PEM)."),
     "CLIENT_KEY": ("", "Mutual TLS: path of its private key (PEM)."),
     "CA_BUNDLE": ("", "Path of the certificate authorities to trust instead of the public ones."),
+    "QUOTE_LIFE": ("900", "Seconds for which a price stands at a bank that quotes none."),
     "MAX_FEE": ("0.05", "The highest fee the shop takes, as a share of gross."),
     "TIMEOUT": ("10", "Seconds one try may take, connection and answer together."),
     "DEADLINE": ("30", "Seconds one call may take over all its tries."),
@@ -46,7 +48,9 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "SKEW": ("300", "Seconds by which the bank's clock and ours may differ."),
     "CHECKOUT": ("", "Where the commands of `deposit-token` find the shop, as MODULE:NAME; no client reads it."),
 }
-"""Every setting: its default (None where it must be given) and its meaning."""
+"""Every setting: its default (None where it must be given) and its meaning. An issuer may have more, under its name."""
+
+_HOST: Final = re.compile(r"[a-z][a-z-]{1,30}", re.ASCII)
 
 
 class Secret:
@@ -73,7 +77,10 @@ class Secret:
 
 @frozen
 class Settings:
-    """All settings of one client, checked. Times are in seconds, `max_fee` is a share of gross."""
+    """All settings of one client, checked. Times are in seconds, `max_fee` is a share of gross.
+
+    `own` are the issuer's own settings, as text: those after ``DEPOSIT_TOKEN_<ISSUER>_``, which the issuer checks.
+    """
 
     issuer: str
     bank: str
@@ -91,18 +98,23 @@ class Settings:
     client_cert: str
     client_key: str
     ca_bundle: str
+    quote_life: float
     max_fee: Decimal
     timeout: float
     deadline: float
     attempts: int
     max_bytes: int
     skew: int
+    own: Mapping[str, Secret] = field(factory=dict)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check the DEPOSIT_TOKEN_* variables. Raises ConfigurationError (``setting_missing``,
         ``setting_unknown``, ``setting_invalid``), naming each one."""
         given = {name: value.strip() for name, value in environ.items() if name.startswith(PREFIX)}
+        prefix = PREFIX + given.get(f"{PREFIX}ISSUER", "").upper().replace("-", "_") + "_"
+        theirs = [name for name in given if name.startswith(prefix) and name.removeprefix(PREFIX) not in TABLE]
+        own = {name: given.pop(name) for name in theirs if prefix != f"{PREFIX}REFERENCE_"}
         unknown = [name for name in given if name.removeprefix(PREFIX) not in TABLE]
         if unknown:
             raise ConfigurationError(
@@ -114,13 +126,16 @@ class Settings:
         ]
         if missing:
             raise ConfigurationError("setting_missing", f"Set {', '.join(missing)}: docs/settings.md says what to.")
-        return _checked({name: given.get(PREFIX + name) or default or "" for name, (default, _) in TABLE.items()})
+        text = {name: given.get(PREFIX + name) or default or "" for name, (default, _) in TABLE.items()}
+        return _checked(text, {name.removeprefix(prefix): Secret(value) for name, value in own.items()})
 
 
-def _checked(text: dict[str, str]) -> Settings:
-    url = _address("URL", text["URL"]).rstrip("/")
+def _checked(text: dict[str, str], own: dict[str, Secret]) -> Settings:
+    named = _HOST.fullmatch(text["URL"]) is not None and text["ISSUER"] != TABLE["ISSUER"][0]
+    url = text["URL"] if named else address("URL", text["URL"]).rstrip("/")
+    keys = text["JWKS_URL"] or ("" if named else f"{url}/.well-known/jwks.json")
     if text["JWKS_URL"] and text["JWKS_FILE"]:
-        raise _invalid("JWKS_URL", "is set beside DEPOSIT_TOKEN_JWKS_FILE: set one of them")
+        raise invalid("JWKS_URL", "is set beside DEPOSIT_TOKEN_JWKS_FILE: set one of them")
     return Settings(
         issuer=text["ISSUER"],
         bank=text["BANK"],
@@ -132,50 +147,54 @@ def _checked(text: dict[str, str]) -> Settings:
         message_signatures=_one_of("MESSAGE_SIGNATURES", text["MESSAGE_SIGNATURES"], "on", "off") == "on",
         webhook_keys=tuple(Secret(key) for key in text["WEBHOOK_KEYS"].split()),
         other_webhook_keys=tuple(Secret(key) for key in text["OTHER_WEBHOOK_KEYS"].split()),
-        jwks_url=_address("JWKS_URL", text["JWKS_URL"] or f"{url}/.well-known/jwks.json"),
+        jwks_url=address("JWKS_URL", keys) if keys else "",
         jwks_file=text["JWKS_FILE"],
         jwks_thumbprints=frozenset(text["JWKS_THUMBPRINTS"].split()),
         client_cert=text["CLIENT_CERT"],
         client_key=text["CLIENT_KEY"],
         ca_bundle=text["CA_BUNDLE"],
+        quote_life=seconds("QUOTE_LIFE", text["QUOTE_LIFE"]),
         max_fee=_decimal("MAX_FEE", text["MAX_FEE"]),
-        timeout=_seconds("TIMEOUT", text["TIMEOUT"]),
-        deadline=_seconds("DEADLINE", text["DEADLINE"]),
+        timeout=seconds("TIMEOUT", text["TIMEOUT"]),
+        deadline=seconds("DEADLINE", text["DEADLINE"]),
         attempts=_whole("ATTEMPTS", text["ATTEMPTS"], least=1),
         max_bytes=_whole("MAX_BYTES", text["MAX_BYTES"], least=1),
         skew=_whole("SKEW", text["SKEW"], least=0),
+        own=own,
     )
 
 
 def _signing_key(text: dict[str, str]) -> Secret:
     if text["SIGNING_KEY"] and text["SIGNING_KEY_FILE"]:
-        raise _invalid("SIGNING_KEY", "is set beside DEPOSIT_TOKEN_SIGNING_KEY_FILE: set one of them")
+        raise invalid("SIGNING_KEY", "is set beside DEPOSIT_TOKEN_SIGNING_KEY_FILE: set one of them")
     if not text["SIGNING_KEY_FILE"]:
         return Secret(text["SIGNING_KEY"].replace("\\n", "\n"))
     try:
         return Secret(Path(text["SIGNING_KEY_FILE"]).read_text(encoding="ascii"))
     except (OSError, UnicodeError) as error:
-        raise _invalid("SIGNING_KEY_FILE", f"cannot be read ({type(error).__name__})") from None
+        raise invalid("SIGNING_KEY_FILE", f"cannot be read ({type(error).__name__})") from None
 
 
-def _address(name: str, value: str) -> str:
+def address(name: str, value: str) -> str:
+    """An address that money's messages may go to: https, or http on loopback. Raises ConfigurationError
+    (``setting_invalid``), naming the setting."""
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        raise _invalid(name, "is no address: https://host is due") from None
+        raise invalid(name, "is no address: https://host is due") from None
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise _invalid(name, "holds a user, a query or a fragment: leave them out")
+        raise invalid(name, "holds a user, a query or a fragment: leave them out")
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
     plain = value.isascii() and value.isprintable() and " " not in value and port != 0
     if not plain or not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
-        raise _invalid(name, f"is {value!r}: an https address is due (http on loopback only)")
+        raise invalid(name, f"is {value!r}: an https address is due (http on loopback only)")
     return value
 
 
 def _one_of(name: str, value: str, *allowed: str) -> str:
     if value not in allowed:
-        raise _invalid(name, f"is {value!r}: one of {', '.join(allowed)} is due")
+        raise invalid(name, f"is {value!r}: one of {', '.join(allowed)} is due")
     return value
 
 
@@ -183,25 +202,27 @@ def _decimal(name: str, value: str) -> Decimal:
     try:
         number = plain_decimal(value)
     except InvalidInput:
-        raise _invalid(name, f"is {value!r}: a plain number is due") from None
+        raise invalid(name, f"is {value!r}: a plain number is due") from None
     if number < 0:
-        raise _invalid(name, f"is {value}: a number from 0 is due")
+        raise invalid(name, f"is {value}: a number from 0 is due")
     return number
 
 
 def _whole(name: str, value: str, *, least: int) -> int:
     number = _decimal(name, value)
     if number < least or number != number.to_integral_value():
-        raise _invalid(name, f"is {value}: a whole number from {least} is due")
+        raise invalid(name, f"is {value}: a whole number from {least} is due")
     return int(number)
 
 
-def _seconds(name: str, value: str) -> float:
-    seconds = _decimal(name, value)
-    if not seconds:
-        raise _invalid(name, "is 0: a number of seconds above 0 is due")
-    return seconds.__float__()
+def seconds(name: str, value: str) -> float:
+    """A number of seconds above 0. Raises ConfigurationError (``setting_invalid``), naming the setting."""
+    given = _decimal(name, value)
+    if not given:
+        raise invalid(name, "is 0: a number of seconds above 0 is due")
+    return given.__float__()
 
 
-def _invalid(name: str, what: str) -> ConfigurationError:
+def invalid(name: str, what: str) -> ConfigurationError:
+    """The error that says what is wrong with a setting."""
     return ConfigurationError("setting_invalid", f"{PREFIX}{name} {what}.")

@@ -97,8 +97,8 @@ def test_a_room_of_values_needs_neither_the_network_nor_an_extra(room: str) -> N
 def test_the_core_stays_thin() -> None:
     core = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in NOT_OF_THE_CORE]
     signing = list((PACKAGE / "signing").rglob("*.py"))
-    assert size_of(*signing) < 1_500
-    assert size_of(*core) - size_of(*signing) < 2_000
+    assert size_of(*signing) < 1_600
+    assert size_of(*core) - size_of(*signing) < 2_050
 
 
 AROUND_THE_CHECKOUT = {"outbox", "review", "health", "books", "day", "seal", "archive", "proving", "merkle"}
@@ -109,8 +109,8 @@ def test_the_checkout_stays_thin() -> None:
     modules = list((PACKAGE / "checkout").rglob("*.py"))
     around = [path for path in modules if path.stem in AROUND_THE_CHECKOUT]
     database = [path for path in modules if path.stem.startswith("sql") or "migrations" in path.parts]
-    assert size_of(*modules) - size_of(*around) - size_of(*database) < 1_700
-    assert size_of(*database) < 1_450
+    assert size_of(*modules) - size_of(*around) - size_of(*database) < 1_850
+    assert size_of(*database) < 1_475
     assert size_of(*around) < 1_700
 
 

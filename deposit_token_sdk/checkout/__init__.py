@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout import (
         bank,
+        collecting,
         day,
         decisions,
         door,
         health,
         intents,
         outbox,
+        own_quotes,
         receiving,
         review,
         seal,
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bank",
+    "collecting",
     "day",
     "decisions",
     "door",
     "health",
     "intents",
     "outbox",
+    "own_quotes",
     "receiving",
     "review",
     "seal",

@@ -126,6 +126,7 @@ class Checkout(Hooks):
         if not isinstance(capture, Capture):
             raise InvalidInput("capture_unknown", f"{capture!r} is no Capture: it is AUTOMATIC or MANUAL.")
         client = self._client_for(token)
+        rooms.own_quotes.require_price(client, price, token)
         if capture is Capture.MANUAL:
             require(client.issuer, Capability.MANUAL_CAPTURE)
         asked = rooms.store.Attempt(
@@ -179,7 +180,7 @@ class Checkout(Hooks):
 
     def _is_unsettled(self, live: Attempt) -> bool:
         """Whether a start or a cancellation was begun and has no answer: the buyer must not be sent to pay then."""
-        verbs = (rooms.store.Verb.START, rooms.store.Verb.CANCEL)
+        verbs = (rooms.store.Verb.START, rooms.store.Verb.CANCEL, rooms.store.Verb.COLLECT)
         intents = self.store.open_intents(live.order_id)
         return any(one.verb in verbs and one.attempt == live.reference for one in intents)
 
@@ -202,6 +203,7 @@ class Checkout(Hooks):
             locked = tx.lock_attempt(live.reference)
             live = next(one for one in locked if one.reference == live.reference)
             rooms.decisions.may_replace(live, rooms.intents.sent_back(tx.refunds(live.reference)))
+            rooms.collecting.require_none(tx, live)
             tx.end_attempt(live.reference, "superseded")
 
     def _sent_back(self, attempt: Attempt) -> int:
@@ -257,6 +259,22 @@ class Checkout(Hooks):
             self._desk.ask(live.reference)
             rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
             raise
+
+    def collect(self, order_id: str, *, account: str = "") -> OrderView:
+        """The buyer has agreed in the shop: start the debit of all that is due (Capability.COLLECT).
+
+        `account` names the buyer's entitlement. Called again after an OutcomeUnknown it asks the bank first. Raises
+        Unsupported, NotAllowed (see `collecting.intend`; ``nothing_to_collect``), and what a capture raises.
+        """
+        with self.store.begin() as tx:
+            live = next((one for one in tx.lock_order(order_id) if one.ended is None), None)
+            if live is None:
+                raise NotAllowed("nothing_to_collect", f"Order {order_id!r} has no live attempt.")
+            rooms.collecting.able(self._desk.client(live.issuer).issuer)
+            now = self._now()
+            intent = rooms.collecting.intend(tx, live, account, now)
+        self._send_back(self._desk.resume(intent) if intent.made_at < now else self._desk.collect(live, intent))
+        return self.view(order_id)
 
     def capture(self, order_id: str) -> OrderView:
         """Give the merchant's signed word that the held payment may settle, whole.

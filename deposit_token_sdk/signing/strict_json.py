@@ -144,6 +144,22 @@ def dumps(value: Any) -> bytes:
         raise InvalidInput("not_unicode", "A text holds half a character (a lone surrogate).") from None
 
 
+def dumps_exact(value: Any) -> bytes:
+    """As `dumps`, but a Decimal becomes the JSON number that it is, digit for digit: for banks that want numbers.
+
+    Raises InvalidType (``json_type``) as `dumps` does, and on a Decimal that is no finite number.
+    """
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}".encode("ascii")
+    if isinstance(value, dict):
+        _refuse_inexact(dict.fromkeys(value))
+        written = (dumps(name) + b":" + dumps_exact(item) for name, item in value.items())
+        return b"{" + b",".join(written) + b"}"
+    if isinstance(value, (list, tuple)):
+        return b"[" + b",".join(dumps_exact(item) for item in value) + b"]"
+    return dumps(value)
+
+
 def _refuse_inexact(value: Any) -> None:
     waiting = [value]
     while waiting:
