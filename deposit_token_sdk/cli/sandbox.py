@@ -31,9 +31,17 @@ if TYPE_CHECKING:
 @click.option("--webhook-url", metavar="URL", help="Where the demo merchant's webhooks go.")
 @click.option("--durable", is_flag=True, help="SQLite: write each commit through to the disk (synchronous=FULL).")
 @click.option("--env", is_flag=True, help="Print the settings a shop needs as export lines, and stop.")
+@click.option("--dialect", metavar="NAME", help="With --env: the API the shop speaks, such as jpmorgan or reference.")
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
 def command(
-    port: int, data: Path, database: str | None, webhook_url: str | None, durable: bool, env: bool, quiet: bool
+    port: int,
+    data: Path,
+    database: str | None,
+    webhook_url: str | None,
+    durable: bool,
+    env: bool,
+    dialect: str | None,
+    quiet: bool,
 ) -> None:
     """Run a practice bank on this machine: no money moves.
 
@@ -49,7 +57,7 @@ def command(
             _check_address(webhook_url)
         bank = Sandbox(data, database, port=port, durable=durable)
         if env:
-            _print_settings(bank.environment(webhook_url))
+            _print_settings(bank.environment(webhook_url, dialect))
         else:
             _serve(bank, data, webhook_url, quiet=quiet)
     except DepositTokenError as error:

@@ -17,7 +17,7 @@ from attrs import frozen
 from sqlalchemy import RowMapping, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from deposit_token_sdk.sandbox import clock, outbox
+from deposit_token_sdk.sandbox import clock, dialects, outbox
 from deposit_token_sdk.sandbox.bank import Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.tables import merchants, messages
@@ -128,7 +128,11 @@ class Delivery:
             lane = row["invoice"] or row["id"]
             if lane not in busy:
                 busy.add(lane)
-                due.append(_prepared(desk, row, lane))
+                prepared = _prepared(desk, row, lane)
+                if prepared is None:
+                    outbox.leave_out(desk, row["id"])
+                else:
+                    due.append(prepared)
         return due
 
     def _deliver(self, outgoing: _Outgoing) -> None:
@@ -154,11 +158,20 @@ class Delivery:
         return session
 
 
-def _prepared(desk: Desk, row: RowMapping, lane: str) -> _Outgoing:
-    """One try of a message, signed now; changed on its way or unanswered where a fault says so."""
+def _prepared(desk: Desk, row: RowMapping, lane: str) -> _Outgoing | None:
+    """One try of a message, signed now; changed on its way or unanswered where a fault says so.
+
+    None where the merchant's dialect has no words for it.
+    """
     body = row["body"].encode()
     at = clock.real_now().replace(microsecond=0)
-    headers = outbox.signed_headers(desk, row["merchant"], row["id"], body, at)
+    if dialects.spoken(desk.db, row["merchant"]) is None:
+        headers = outbox.signed_headers(desk, row["merchant"], row["id"], body, at)
+    else:
+        translated = dialects.message(desk, row["merchant"], body)
+        if translated is None:
+            return None
+        headers, body = translated
     about = (row["invoice"], outbox.reference(row["body"]))
     if desk.faults.take("webhook_corrupted", about=about, route=row["type"]):
         body = outbox.corrupted(body)

@@ -130,13 +130,20 @@ class Sandbox:
     ) -> None:
         self.stop()
 
-    def environment(self, webhook_url: str | None = None) -> dict[str, str]:
+    def environment(self, webhook_url: str | None = None, dialect: str | None = None) -> dict[str, str]:
         """The settings of the demo merchant's shop; its webhooks go to `webhook_url` from now on, where given.
 
-        Works before `start` too, where a port was named.
+        `dialect` names the API that the shop speaks from now on (`dialects.names`; ``reference`` is this bank's own).
+        Works before `start` too, where a port was named. Raises ConfigurationError (``dialect_unknown``).
         """
         with self._books():
-            return self._enrol(DEMO_MERCHANT, "Demo Shop", webhook_url)
+            settings = self._enrol(DEMO_MERCHANT, "Demo Shop", webhook_url)
+            if dialect is None or self._bank is None:
+                return settings
+            from deposit_token_sdk.sandbox import dialects  # noqa: PLC0415 - brings Flask
+
+            with self._bank.desk() as desk:
+                return dialects.environment(dialect, desk, self._bank, self._data, settings)
 
     @contextmanager
     def _books(self) -> Iterator[None]:
@@ -165,7 +172,7 @@ class Sandbox:
     def _application(self, bank: Bank) -> Any:
         from flask import Flask  # noqa: PLC0415 - not needed for naming the settings alone
 
-        from deposit_token_sdk.sandbox import approval, dashboard, remote, web  # noqa: PLC0415 - as above
+        from deposit_token_sdk.sandbox import approval, dashboard, dialects, remote, web  # noqa: PLC0415 - as above
 
         app = Flask(__name__, template_folder="pages", static_folder="pages/static", static_url_path="/static")
         app.config["MAX_CONTENT_LENGTH"] = web.LARGEST_BODY
@@ -173,6 +180,7 @@ class Sandbox:
         remote.mount(app, self.control)
         approval.Pages(bank).mount(app)
         dashboard.Dashboard(bank, self.control).mount(app)
+        dialects.mount(app, bank)
         return web.Edge(app, self._names)
 
     def _names(self) -> frozenset[str]:

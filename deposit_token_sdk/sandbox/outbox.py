@@ -63,7 +63,7 @@ def record(
     desk: Desk, message: str, url: str, headers: dict[str, str], at: datetime, status: int | None, answer: str
 ) -> None:
     """Keep one try: what was signed when, and what was answered."""
-    signature = headers["webhook-signature"]
+    signature = headers.get("webhook-signature", "")
     desk.db.execute(
         insert(deliveries).values(message=message, url=url, at=at, signature=signature, status=status, answer=answer)
     )
@@ -85,6 +85,11 @@ def move_on(desk: Desk, message: str, status: int | None, unheard: float | None 
     desk.db.execute(update(messages).where(messages.c.id == row["id"]).values(values))
     overtaken = (messages.c.invoice == row["invoice"], messages.c.state == "behind", messages.c.seq < row["seq"])
     desk.db.execute(update(messages).where(*overtaken).values(state="queued", due_at=desk.real))
+
+
+def leave_out(desk: Desk, message: str) -> None:
+    """The merchant's dialect has no words for it: it is not sent."""
+    desk.db.execute(update(messages).where(messages.c.id == message).values(state="dropped", due_at=None))
 
 
 def finish(desk: Desk, message: str, status: int | None) -> None:

@@ -240,8 +240,8 @@ class JPMorganIssuer:
         for refund in invoice.refunds:
             found, at = yield from self._payments(refund.reference)
             refunds.extend(found)
-        report = self._teller.of_record(known, self._teller.towards_us(payments), tuple(refunds), at)
-        return evolve(report, words=telling.words_of(invoice.word) | report.words)
+        said = telling.words_of(invoice.word)
+        return self._teller.of_record(known, self._teller.towards_us(payments), tuple(refunds), at, said)
 
     # -- what the bank does not offer --------------------------------------------------------------------------
 

@@ -110,16 +110,22 @@ class Teller:
         ours = self.towards_us(payments)
         lines = [line for one in (*ours, *refunds) if (line := record.read_line(one.line)) is not None]
         if ours and not lines:
-            return self._report(ours[0].line or reference, reference, ours, (), None, at)
+            return self._report(ours[0].line or reference, reference, ours, (), frozenset(), at)
         if not lines:
             raise NotOurs("other_payment", f"The payment {payments[0].id} is between other accounts than ours.")
         return self.of_record(lines[0].record, ours, refunds, at)
 
     def of_record(
-        self, known: Record, payments: tuple[Payment, ...], refunds: tuple[Payment, ...], at: float
+        self,
+        known: Record,
+        payments: tuple[Payment, ...],
+        refunds: tuple[Payment, ...],
+        at: float,
+        said: frozenset[Word] = frozenset(),
     ) -> Report:
-        """What payments and refunds say about one record."""
-        return self._report(known.id, known.reference, payments, refunds, known, at)
+        """What payments and refunds say about one record; `said` is known of its end already."""
+        ending = said | (words_of(_word(payments)) if payments else frozenset())
+        return self._report(known.id, known.reference, payments, refunds, ending, at)
 
     def _report(
         self,
@@ -127,7 +133,7 @@ class Teller:
         reference: str,
         payments: tuple[Payment, ...],
         refunds: tuple[Payment, ...],
-        known: Record | None,
+        ending: frozenset[Word],
         at: float,
     ) -> Report:
         movements = tuple(movement for payment in payments for movement in self._movements(payment))
@@ -136,9 +142,8 @@ class Teller:
         confirmations += [
             self._confirmation(StatementKind.REFUND, one, invoice, reference, at, refund_reference=one.reference)
             for one in refunds
-            if one.stage is Stage.SETTLED
+            if one.stage is Stage.SETTLED and self.refund(one) is not None
         ]
-        ending = words_of(_word(payments)) if payments and known is not None else frozenset()
         digest = hashlib.sha256(repr((invoice, movements, told, sorted(ending))).encode()).hexdigest()
         return Report(
             issuer=self.issuer,
