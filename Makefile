@@ -12,7 +12,7 @@ EXTRAS := sql,postgres,flask,celery,sandbox,cli
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo          start bank and shop, buy once, leave both running (ONCE=1: stop after the purchase)'
+	@echo 'make demo          start bank and shop, buy once, leave both running (ONCE=1: stop then; ISSUER=jpmorgan, jpmorgan-v1)'
 	@echo 'make demo-scale    the same on PostgreSQL, Redis, gunicorn and Celery (ONCE=1 too)'
 	@echo 'make test          the tests; Chromium, PostgreSQL and Redis are installed for them'
 	@echo 'make check         lint, types and floors; make -k check runs all of them'

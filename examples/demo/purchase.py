@@ -15,13 +15,19 @@ from sqlalchemy.orm import sessionmaker
 from deposit_token_sdk import Attempt, Client, DepositTokenError, SqlStore
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.evidence import authenticate_stored
-from deposit_token_sdk.models import Confirmation, Quote
+from deposit_token_sdk.issuers.protocol import Capability
+from deposit_token_sdk.models import Confirmation, Proof, Quote
 from deposit_token_sdk.money import decimal_of
 from examples.demo.browser import Browser
 from examples.demo.processes import StepFailed, Watch
 from examples.demo.timeline import Timeline, say
 
 PAID_IN = "SBUSD"
+SIGNED = "signed by the bank, recomputed to the unit"
+OFFLINE = "verified offline with the stored key"
+CHANNEL = "told by the bank over its own channel, which convinced the shop alone"
+AT_PAR = "SBEUR"
+"""What the basket, priced in euros, is paid in where a bank quotes no prices."""
 ORDER = re.compile(r'data-order="([^"]+)"')
 
 T = TypeVar("T")
@@ -63,15 +69,20 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     """
     browser = Browser()
     with step("basket and checkout"):
-        order_id, page = order(browser, shop)
+        token = paid_in(environ)
+        order_id, page = order(browser, shop, token)
     with step("quote and invoice"):
         attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
         quote = required(attempt.quote, "the bank gave no quote")
         tell_price(timeline, attempt, quote)
     with step("approval"):
-        browser.follow(bank)
-        browser.submit("/pay/", follow=False, decision="approve")
-        timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
+        if attempt.pay_url is None:
+            browser.submit("/consent")
+            timeline.tell("consent", f"the buyer agreed in the shop that it collects {amount(quote.due, quote)}")
+        else:
+            browser.follow(bank)
+            browser.submit("/pay/", follow=False, decision="approve")
+            timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
     with step("webhook"):
         delivered = watch.until(lambda: taken(bank, attempt), "no webhook of the payment was taken by the shop")
         timeline.tell("webhook", delivered)
@@ -82,7 +93,8 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
         browser.open(f"{page}/receipt")
     with step("confirmation"):
         for known in store.evidence(order_id):
-            tell_confirmation(timeline, authenticate_stored(known.evidence), quote)
+            kept = known if known.proof is Proof.CHANNEL else authenticate_stored(known.evidence)
+            tell_confirmation(timeline, kept, quote)
         if not store.evidence(order_id):
             raise StepFailed("the shop kept no evidence")
     with step("supply"):
@@ -90,24 +102,31 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     return order_id
 
 
-def order(browser: Browser, shop: str) -> tuple[str, str]:
+def paid_in(environ: Mapping[str, str]) -> str:
+    """The token to pay in: any where the bank prices it, else the one of the price's own currency."""
+    with Client.from_env(environ) as client:
+        return PAID_IN if Capability.QUOTES in client.issuer.capabilities else AT_PAR
+
+
+def order(browser: Browser, shop: str, token: str = PAID_IN) -> tuple[str, str]:
     """Fill the basket and check out; returns the order's id and the address of its page."""
     browser.open(shop)
     browser.submit("/basket")
     browser.open("/checkout")
-    browser.submit("/checkout", token=PAID_IN, country="DE")
+    browser.submit("/checkout", token=token, country="DE")
     found = required(ORDER.search(browser.text), f"{browser.url} is not the page of an order")
     return found[1], browser.url
 
 
 def taken(bank: str, attempt: Attempt) -> str | None:
     """How the shop took the webhook of the settled payment, by the bank's own record; None so far."""
-    messages = control(bank, "webhooks", invoice=attempt.invoice)
+    messages = control(bank, "webhooks", invoice=attempt.reference)
     for message in messages:
         if message["type"] == "invoice.settled" and message["tries"]:
             last = message["tries"][-1]
             if last["status"] == 200:
-                return f"{message['type']} {message['id']}: signature verified, answered 200 ({last['answer'].strip()})"
+                how = "signature verified" if last["signature"] else "the payment read from the bank again"
+                return f"{message['type']} {message['id']}: {how}, answered 200 ({last['answer'].strip()})"
     return None
 
 
@@ -126,7 +145,7 @@ def tell_price(timeline: Timeline, attempt: Attempt, quote: Quote) -> None:
     timeline.tell(
         "quote",
         f"{quote.price} at {quote.rate} is {amount(quote.due, quote)}, fee {amount(quote.fee, quote)} ({bearer}): "
-        f"signed by the bank, recomputed to the unit",
+        f"{'written by the shop, since the bank quotes none' if quote.statement is None else SIGNED}",
     )
     invoice = required(attempt.invoice, "the bank gave no invoice")
     timeline.tell("invoice", f"{invoice}, reference {attempt.reference}")
@@ -137,13 +156,16 @@ def tell_confirmation(timeline: Timeline, confirmation: Confirmation, quote: Quo
     timeline.tell(
         "confirmation",
         f"{confirmation.kind} of {amount(confirmation.units, quote)} by {confirmation.issuer}: "
-        f"{confirmation.proof} verified offline with the stored key",
+        f"{CHANNEL if confirmation.proof is Proof.CHANNEL else f'{confirmation.proof} {OFFLINE}'}",
     )
 
 
 def tell_supply(timeline: Timeline, environ: Mapping[str, str], quote: Quote) -> None:
     """That the bank holds as much as it has issued, by its own signed word."""
     with Client.from_env(environ) as client:
+        if Capability.SIGNED_STATEMENTS not in client.issuer.capabilities:
+            timeline.tell("supply", "this bank attests none")
+            return
         backing = client.backing(PAID_IN)
     if backing.circulation != backing.deposits:
         raise StepFailed(f"{backing.circulation} units are in circulation, but deposits are {backing.deposits}")

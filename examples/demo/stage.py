@@ -75,7 +75,8 @@ def start_bank(stage: Stage) -> tuple[str, str, dict[str, str]]:
         "bank", [*command, "--webhook-url", f"{shop}/webhooks/sandbox-bank"], stage.data / "bank.log", environ
     )
     say(f"  bank at {bank}")
-    environ |= settings(stage.watch.output("bank's settings", [*command, "--env"], environ))
+    speaks = ["--env", "--dialect", os.environ.get("ISSUER") or "reference"]
+    environ |= settings(stage.watch.output("bank's settings", [*command, *speaks], environ))
     return bank, shop, environ | shop_settings(stage.data, shop)
 
 
