@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout.flow import Checkout as Checkout
-    from deposit_token_sdk.checkout.flow import OrderView as OrderView
     from deposit_token_sdk.checkout.hooks import Late as Late
     from deposit_token_sdk.checkout.hooks import News as News
     from deposit_token_sdk.checkout.hooks import Paid as Paid
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from deposit_token_sdk.checkout.sql import SqlStore as SqlStore
     from deposit_token_sdk.checkout.store import Attempt as Attempt
     from deposit_token_sdk.checkout.store import Verdict as Verdict
+    from deposit_token_sdk.checkout.view import OrderView as OrderView
     from deposit_token_sdk.client import Client as Client
     from deposit_token_sdk.errors import BankRefused as BankRefused
     from deposit_token_sdk.errors import BankUnavailable as BankUnavailable
@@ -38,16 +38,20 @@ if TYPE_CHECKING:
     from deposit_token_sdk.lifecycle import RefundStage as RefundStage
     from deposit_token_sdk.lifecycle import Status as Status
     from deposit_token_sdk.money import Money as Money
+    from deposit_token_sdk.offers.directory import tokens as tokens
+    from deposit_token_sdk.offers.policy import Ruling as Ruling
+    from deposit_token_sdk.settings import OfferRules as OfferRules
     from deposit_token_sdk.words import Bearer as Bearer
     from deposit_token_sdk.words import Capture as Capture
     from deposit_token_sdk.words import Proof as Proof
 
 _HOMES = {
-    "checkout.flow": ("Checkout", "OrderView"),
+    "checkout.flow": ("Checkout",),
     "checkout.hooks": ("Late", "News", "Paid"),
     "checkout.receiving": ("Answer",),
     "checkout.sql": ("SqlStore",),
     "checkout.store": ("Attempt", "Verdict"),
+    "checkout.view": ("OrderView",),
     "client": ("Client",),
     "errors": (
         "BankRefused",
@@ -68,6 +72,9 @@ _HOMES = {
     ),
     "lifecycle": ("RefundStage", "Status"),
     "money": ("Money",),
+    "offers.directory": ("tokens",),
+    "offers.policy": ("Ruling",),
+    "settings": ("OfferRules",),
     "words": ("Bearer", "Capture", "Proof"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import GEN_CREATED, getgeneratorstate
-from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from attrs import frozen
 
@@ -19,6 +19,9 @@ from deposit_token_sdk.errors import DepositTokenError, InvalidInput, Unsupporte
 from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed, request_id
 from deposit_token_sdk.instrumentation import OK, CallDetails, Hook, log_call, tell
 from deposit_token_sdk.issuers.protocol import Collects, Issuer
+
+if TYPE_CHECKING:
+    from deposit_token_sdk.settings import OfferRules
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,7 +119,8 @@ def _verb(method: Callable[Concatenate[Host, P], Exchange[T]]) -> Callable[Conca
 class Client:
     """One bank, for one merchant. Safe to share between threads and to keep across a fork.
 
-    `hooks` are handed a `CallDetails` after every call. A transport that is given is the caller's to close.
+    `hooks` are handed a `CallDetails` after every call. A transport that is given is the caller's to close. `rules` are
+    the shop's on what it offers, for the checkout: the client itself does not ask them.
     """
 
     def __init__(
@@ -126,8 +130,10 @@ class Client:
         transport: Carrier | None = None,
         hooks: Iterable[Hook] = (),
         clock: Clock = CLOCK,
+        rules: OfferRules | None = None,
     ) -> None:
         self.issuer = issuer
+        self.rules = rules
         self._owned = transport is None
         self._transport = _transport() if transport is None else transport
         self._hooks = (log_call, *hooks)
@@ -150,6 +156,7 @@ class Client:
                 environ=environ,
             ),
             hooks=hooks,
+            rules=settings.offer_rules,
         )
         client._owned = True
         return client

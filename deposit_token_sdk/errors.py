@@ -78,12 +78,12 @@ class PriceRefused(DepositTokenError):
 class BankRefused(DepositTokenError):
     """The bank answered, genuinely, that it will not do this (4xx). It did nothing; do not repeat unchanged.
 
-    `status` is the HTTP status, `code` the bank's own code (also the `reason`), `request_id` the bank's id of the
-    request: quote it to the bank's support.
+    `status` is the HTTP status, `code` the bank's own code, `request_id` the bank's id of the request: quote it to the
+    bank's support. `reason` is our word for the code where a bank has its own, else the code itself.
     """
 
-    def __init__(self, code: str, message: str, *, status: int, request_id: str | None) -> None:
-        super().__init__(code, message)
+    def __init__(self, code: str, message: str, *, status: int, request_id: str | None, reason: str = "") -> None:
+        super().__init__(reason or code, message)
         self.code = code
         self.status = status
         self.request_id = request_id

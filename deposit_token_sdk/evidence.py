@@ -8,10 +8,11 @@ forgery. Live verification is the stored one with today's keys, so both are one 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache, partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve, frozen
 
@@ -36,6 +37,13 @@ from deposit_token_sdk.signing.base64url import encode_url
 from deposit_token_sdk.signing.keys import KeySet, VerificationKey
 
 E = TypeVar("E", bound=StrEnum)
+
+Reader: TypeAlias = Callable[[Evidence], dict[str, Any]]
+"""Verifies evidence with the keys in it and returns what it says, as the claims of a statement of that kind."""
+
+GROUP: Final = "deposit_token_sdk.evidence"
+READ_BY: Final = "read_by"
+"""The member of evidence in JSON that names its reader."""
 
 QUOTE_TYP: Final = "deposit-quote+jws"
 BACKING_TYP: Final = "deposit-backing+jws"
@@ -109,13 +117,38 @@ def authenticate_stored(evidence: Evidence) -> Confirmation:
     """The confirmation in stored evidence of any age, verified again with the keys stored beside it.
 
     It proves that the statement was signed by the stored key; that the key was the bank's is for who compares its
-    RFC 7638 thumbprint with one from elsewhere. Raises NotGenuine, NotOurs and Unreadable.
+    RFC 7638 thumbprint with one from elsewhere. What is no statement of its own is read by the issuer that took it:
+    an installed one registers a `Reader` by the entry point ``deposit_token_sdk.evidence``. Raises NotGenuine
+    (``proof_unknown`` where no installed issuer can read it), NotOurs and Unreadable.
     """
     if evidence.proof is not Proof.JWS:
-        raise NotGenuine("proof_unknown", f"No verification is known for a proof of kind {evidence.proof}.")
+        return _confirmation(evidence.kind, _reader(evidence)(evidence), evidence)
     keys = KeySet.from_jwks(evidence.keys.encode())
     claims, _ = _verified(evidence.content, keys, None, 0, TYPS[evidence.kind])
     return _confirmation(evidence.kind, claims, evidence)
+
+
+def _reader(evidence: Evidence) -> Reader:
+    """What verifies and reads this evidence, by the issuer's name in it: it picks among those that are installed."""
+    try:
+        named = strict_json.text(strict_json.parse(evidence.content.encode()), READ_BY)
+    except Unreadable:
+        named = ""
+    found = _installed_reader(named)
+    if found is None:
+        raise NotGenuine("proof_unknown", f"No verification is known for a proof of kind {evidence.proof}.")
+    return found
+
+
+@lru_cache(maxsize=16)
+def _installed_reader(name: str) -> Reader | None:
+    from importlib.metadata import entry_points  # noqa: PLC0415  # slow to import, needed where no JWS is the proof
+
+    found = entry_points(group=GROUP, name=name)
+    for entry in found:
+        reader: Reader = entry.load()
+        return reader
+    return None
 
 
 def authenticate_quote(statement: str, keys: KeySet, signer: Signer, *, now: float) -> Quote:

@@ -74,7 +74,10 @@ class Quote:
 
 @frozen
 class NewInvoice:
-    """What the shop asks to have paid, under a quote. `key` is the idempotency key, `expires_at` the quote's."""
+    """What the shop asks to have paid, under a quote. `key` is the idempotency key.
+
+    `quote` is the quote itself, for a bank that has its terms repeated.
+    """
 
     reference: str
     installation: str
@@ -85,7 +88,7 @@ class NewInvoice:
     capture: Capture
     return_url: str
     key: str
-    expires_at: datetime | None = None
+    quote: Quote | None = None
 
 
 @frozen

@@ -18,6 +18,7 @@ from attrs import field, frozen
 from deposit_token_sdk.errors import ConfigurationError, InvalidInput
 from deposit_token_sdk.models import Mode
 from deposit_token_sdk.money import plain_decimal
+from deposit_token_sdk.words import COUNTRIES, TokenKind
 
 PREFIX: Final = "DEPOSIT_TOKEN_"
 
@@ -46,11 +47,22 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "ATTEMPTS": ("5", "How often one call is tried at most."),
     "MAX_BYTES": ("1048576", "The largest answer that is read."),
     "SKEW": ("300", "Seconds by which the bank's clock and ours may differ."),
+    "MERCHANT_COUNTRY": ("", "Where the merchant is (ISO 3166 alpha-2): judged as the buyer's country is."),
+    "BUYER_COUNTRIES": (
+        "",
+        "The only countries that the shop sells to; by default it leaves none out.",
+    ),
+    "TOKEN_KINDS": ("deposit_token", "What the shop takes: `deposit_token`, `stablecoin`, or both."),
+    "TOKENS_FILE": ("", "A TOML file of the shop's own tokens, beside those that this SDK lists."),
+    "EMBARGO_FILE": ("", "A TOML file of embargoed countries, in place of this SDK's list."),
     "CHECKOUT": ("", "Where the commands of `deposit-token` find the shop, as MODULE:NAME; no client reads it."),
 }
 """Every setting: its default (None where it must be given) and its meaning. An issuer may have more, under its name."""
 
 _HOST: Final = re.compile(r"[a-z][a-z-]{1,30}", re.ASCII)
+
+KINDS: Final = {"deposit_token": TokenKind.DEPOSIT, "stablecoin": TokenKind.STABLECOIN}
+"""A token's kind, as settings and files name it."""
 
 
 class Secret:
@@ -73,6 +85,32 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A secret is not pickled: read it from the settings where it is needed.")
+
+
+@frozen
+class OfferRules:
+    """The shop's own rules on what may be offered to whom. Countries are ISO 3166 alpha-2 codes.
+
+    `merchant_country` is empty where the shop does not say; `buyer_countries` is empty where it leaves no country out.
+    `accepted` are codes of tokens that are refused by this SDK's own default and that the shop takes all the same;
+    `mainland_china` lifts the default on deposit tokens there, and nothing else. No setting says these two.
+    """
+
+    merchant_country: str = ""
+    buyer_countries: frozenset[str] = frozenset()
+    kinds: frozenset[TokenKind] = frozenset({TokenKind.DEPOSIT})
+    tokens_file: str = ""
+    embargo_file: str = ""
+    accepted: frozenset[str] = frozenset()
+    mainland_china: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> OfferRules:
+        """Read and check the variables that rules are made of, and no other. Raises ConfigurationError
+        (``setting_invalid``), naming the one at fault."""
+        return _offer_rules(
+            {name: environ.get(PREFIX + name, "").strip() or default or "" for name, (default, _) in TABLE.items()}
+        )
 
 
 @frozen
@@ -105,6 +143,7 @@ class Settings:
     attempts: int
     max_bytes: int
     skew: int
+    offer_rules: OfferRules = OfferRules()
     own: Mapping[str, Secret] = field(factory=dict)
 
     @classmethod
@@ -160,8 +199,27 @@ def _checked(text: dict[str, str], own: dict[str, Secret]) -> Settings:
         attempts=_whole("ATTEMPTS", text["ATTEMPTS"], least=1),
         max_bytes=_whole("MAX_BYTES", text["MAX_BYTES"], least=1),
         skew=_whole("SKEW", text["SKEW"], least=0),
+        offer_rules=_offer_rules(text),
         own=own,
     )
+
+
+def _offer_rules(text: dict[str, str]) -> OfferRules:
+    country = text["MERCHANT_COUNTRY"]
+    kinds = [_one_of("TOKEN_KINDS", kind, *KINDS) for kind in text["TOKEN_KINDS"].split()]
+    return OfferRules(
+        merchant_country=country and _country("MERCHANT_COUNTRY", country),
+        buyer_countries=frozenset(_country("BUYER_COUNTRIES", code) for code in text["BUYER_COUNTRIES"].split()),
+        kinds=frozenset(KINDS[kind] for kind in kinds),
+        tokens_file=text["TOKENS_FILE"],
+        embargo_file=text["EMBARGO_FILE"],
+    )
+
+
+def _country(name: str, value: str) -> str:
+    if value not in COUNTRIES:
+        raise invalid(name, f"is {value!r}: a country's ISO 3166 alpha-2 code is due, as DE or HK")
+    return value
 
 
 def _signing_key(text: dict[str, str]) -> Secret:

@@ -88,10 +88,33 @@ def test_the_demo_buys_once_and_ends(tmp_path: Path) -> None:
     assert group_is_gone(process)
 
 
-def test_no_column_of_a_demo_database_rounds_money(tmp_path: Path) -> None:
-    with demo(tmp_path, ONCE="1", KEEP="1") as process:
+def test_the_same_demo_buys_by_antom_s_api_with_other_settings_alone(tmp_path: Path) -> None:
+    with demo(tmp_path, ONCE="1", ISSUER="antom") as process:
         said = rest_of(process)
     assert process.returncode == 0, said
+    assert [step for step in STEPS if not re.search(rf"^ +[0-9.]+ s  {step}", said, re.MULTILINE)] == []
+    assert "signed_message verified offline" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_buyer_in_mainland_china_is_refused_before_the_bank_is_asked(tmp_path: Path) -> None:
+    with demo(tmp_path, ONCE="1", BUYER_COUNTRY="CN") as process:
+        said = rest_of(process)
+    assert process.returncode == 1, said
+    assert "SBUSD is not offered to a buyer in CN (mainland_china)" in said
+    assert "[this SDK's own default: China, joint notice Yinfa [2026] 42" in said
+    assert "The bank was asked for no invoices" in said
+    assert not re.search(r"^ +[0-9.]+ s  (quote|invoice)", said, re.MULTILINE)
+    assert group_is_gone(process)
+
+
+def test_a_taken_port_is_stepped_around_and_no_column_of_the_kept_databases_rounds_money(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        with demo(tmp_path, ONCE="1", KEEP="1", BANK_PORT=port, SHOP_PORT=port) as process:
+            said = rest_of(process)
+    assert process.returncode == 0, said
+    assert f"127.0.0.1:{port}" not in said
     databases = [path for path in tmp_path.rglob("*") if path.suffix in (".db", ".sqlite", ".sqlite3")]
     assert len(databases) == 2
     kinds = {f"{table}.{column}": kind.upper() for path in databases for table, column, kind in columns_of(path)}
@@ -119,15 +142,6 @@ def test_a_signal_ends_the_running_demo_and_leaves_nothing(number: signal.Signal
     assert group_is_gone(process)
     assert not any(listening(address) for address in addresses)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_taken_port_is_stepped_around(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = str(holder.getsockname()[1])
-        with demo(tmp_path, ONCE="1", BANK_PORT=port, SHOP_PORT=port) as process:
-            said = rest_of(process)
-    assert process.returncode == 0, said
-    assert f"127.0.0.1:{port}" not in said
 
 
 def test_a_shop_that_dies_fails_the_demo_and_says_why(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.models import Mode
-from deposit_token_sdk.settings import PREFIX, TABLE, Secret, Settings
+from deposit_token_sdk.settings import PREFIX, TABLE, OfferRules, Secret, Settings
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
+from deposit_token_sdk.words import TokenKind
 
 REQUIRED = {
     "DEPOSIT_TOKEN_BANK": "sandbox-bank",
@@ -39,7 +40,8 @@ def refused_value(**changes: str) -> ConfigurationError:
 
 
 def test_every_setting_becomes_a_field_of_the_settings() -> None:
-    fields = {field.name.upper() for field in attrs.fields(Settings)} - {"OWN"}  # the issuer's own, under its name
+    fields = {field.name.upper() for field in attrs.fields(Settings)} - {"OFFER_RULES", "OWN"}
+    fields |= {"MERCHANT_COUNTRY", "BUYER_COUNTRIES", "TOKEN_KINDS", "TOKENS_FILE", "EMBARGO_FILE"}  # in `offer_rules`
     read_elsewhere = {"SIGNING_KEY_FILE", "CHECKOUT"}  # into SIGNING_KEY, and by the commands alone
     assert {name for name in TABLE if name not in fields} == read_elsewhere
     assert fields <= set(TABLE)
@@ -219,6 +221,37 @@ def test_several_webhook_keys_and_thumbprints_are_separated_by_spaces() -> None:
     assert [key.reveal() for key in settings.webhook_keys] == ["whpk_a", "whsec_b"]
     assert [key.reveal() for key in settings.other_webhook_keys] == ["whpk_c"]
     assert settings.jwks_thumbprints == {"t1", "t2"}
+
+
+def test_the_shops_rules_on_what_it_offers_are_read_with_the_rest_and_by_themselves() -> None:
+    told = {
+        "MERCHANT_COUNTRY": "HK",
+        "BUYER_COUNTRIES": "DE  FR",
+        "TOKEN_KINDS": "stablecoin deposit_token",
+        "TOKENS_FILE": "our-tokens.toml",
+        "EMBARGO_FILE": "our-embargo.toml",
+    }
+    rules = read(**told).offer_rules
+    assert rules == OfferRules(
+        "HK", frozenset({"DE", "FR"}), frozenset(TokenKind), "our-tokens.toml", "our-embargo.toml"
+    )
+    assert OfferRules.from_env({PREFIX + name: text for name, text in told.items()}) == rules
+    assert read().offer_rules == OfferRules.from_env({"DEPOSIT_TOKEN_MODE": "?"}) == OfferRules()
+    assert OfferRules().kinds == {TokenKind.DEPOSIT}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("MERCHANT_COUNTRY", value) for value in ("hk", "HKG", "XX", "UK", "EU", "DE FR", "ＤＥ")],
+        *[("BUYER_COUNTRIES", value) for value in ("DE,FR", "DE XX", "*")],
+        *[("TOKEN_KINDS", value) for value in ("deposit", "deposit_token,stablecoin", "none")],
+    ],
+)
+def test_a_country_or_kind_that_there_is_not_is_refused_by_name(name: str, value: str) -> None:
+    error = refused_value(**{name: value})
+    assert error.reason == "setting_invalid"
+    assert f"DEPOSIT_TOKEN_{name} is " in str(error)
 
 
 def test_settings_do_not_change_once_read() -> None:

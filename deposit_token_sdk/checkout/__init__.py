@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         door,
         health,
         intents,
+        offering,
         outbox,
         own_quotes,
         receiving,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         seal,
         store,
         sweeping,
+        view,
     )
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "door",
     "health",
     "intents",
+    "offering",
     "outbox",
     "own_quotes",
     "receiving",
@@ -42,6 +45,7 @@ __all__ = [
     "seal",
     "store",
     "sweeping",
+    "view",
 ]
 
 

@@ -187,7 +187,7 @@ class Desk:
         try:
             client.refund(asked)
         except BankRefused as refusal:
-            if client.find_refund(refund.reference) is None:
+            if client.find_refund(refund.reference, invoice) is None:
                 self._door.refund_refused(attempt, refund, refusal.reason, self._now(), unseen=unseen)
                 raise
         return self._followed_up(intent, lambda: self._apply(client, client.invoice(invoice)))
@@ -273,7 +273,7 @@ class Desk:
         return None
 
     def _resume_start(self, client: Client, attempt: Attempt, invoice: Invoice | None, intent: Intent) -> None:
-        if invoice is not None and attempt.quote is not None:
+        if invoice is not None and attempt.quote is not None and not self._lacks_its_page(attempt, invoice):
             self._opened(attempt, invoice)
         elif attempt.ended is None:
             self._repeat(
@@ -284,6 +284,11 @@ class Desk:
             )
         else:
             self._answer(intent, "never_sent")
+
+    def _lacks_its_page(self, attempt: Attempt, invoice: Invoice) -> bool:
+        """Whether the bank names its page only when asked to make the invoice: then it is asked that again."""
+        unpaid = not invoice.movements and attempt.ended is None
+        return unpaid and invoice.pay_url is None and self.can(attempt.issuer, Capability.HOSTED_PAGE)
 
     def _resume_act(self, client: Client, attempt: Attempt, invoice: Invoice, intent: Intent) -> Applied | None:
         applied = self._apply(client, invoice)
@@ -303,7 +308,7 @@ class Desk:
         )
 
     def _resume_refund(self, client: Client, attempt: Attempt, intent: Intent) -> Applied | None:
-        found = client.find_refund(intent.subject)
+        found = client.find_refund(intent.subject, attempt.invoice)
         if found is not None:
             return self._apply(client, client.invoice(found.invoice))
         with self._store.begin() as tx:
@@ -315,7 +320,7 @@ class Desk:
             client,
             intent,
             lambda keyed: self.refund(attempt, refund, keyed, unseen=True),
-            lambda: client.find_refund(refund.reference) is None,
+            lambda: client.find_refund(refund.reference, attempt.invoice) is None,
         )
 
     def _resume_payment_back(
@@ -407,5 +412,5 @@ def _new_invoice(attempt: Attempt, key: str) -> NewInvoice:
         capture=attempt.capture,
         return_url=attempt.return_url,
         key=key,
-        expires_at=quote.expires_at,
+        quote=quote,
     )

@@ -96,9 +96,10 @@ def _money(
     if after.received - refunded < after.due:
         sent_back = f"{after.received} units came for the {after.due} due, but {refunded} of them were sent back."
         return Plan(doubts=_each(fresh, "refunded_before_paid", sent_back))
-    surplus = f"{after.overpaid} units came beyond the {after.due} that were due."
-    over = ("overpaid",) if after.overpaid else ()
-    doubts = (Doubt("overpaid", fresh[-1], surplus),) if after.overpaid else ()
+    surplus = after.received - refunded - after.due
+    over = ("overpaid",) if surplus else ()
+    detail = f"{surplus} units came beyond the {after.due} that were due."
+    doubts = (Doubt("overpaid", fresh[-1], detail),) if surplus else ()
     return Plan(fulfil=not after.late, late=after.late, hooks=over, doubts=doubts)
 
 
@@ -176,7 +177,7 @@ def after_refund(known: RefundRecord, told: Refund) -> RefundNews:
     return RefundNews(stage, "refund_failed", Doubt("refund_failed", known.reference, detail))
 
 
-FRESH = timedelta(hours=1)
+FRESH = timedelta(minutes=5)
 """For so long after an attempt was made, a sweep asks about it each time, ended or not."""
 
 

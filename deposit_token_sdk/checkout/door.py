@@ -289,8 +289,7 @@ class _Application:
             fulfil = late is Late.ACCEPT
             send_back = self._late_refund() if late is Late.REFUND else None
             if not fulfil and send_back is None:
-                received = lifecycle.received(self._attempt.history)  # a second late payment is another matter
-                doubts += (Doubt("late", f"{late}:{received}", "Paid after the quote had expired."),)
+                doubts += self._late(late)
         if fulfil and self._tx.fulfil(self._attempt.order_id, self._attempt.reference, self._at):
             self._hooks.call("paid", self._paid(), self._tx)
         for name in plan.hooks:
@@ -305,6 +304,13 @@ class _Application:
         for doubt in doubts:
             self._review(doubt)
         return Applied(Outcome.APPLIED, "applied", send_back)
+
+    def _late(self, answer: Late) -> tuple[Doubt, ...]:
+        """Late money is for a person: with what is open about this attempt already, or anew where that was decided."""
+        if any(one.reason == "late" for one in self._tx.open_reviews(self._attempt.reference)):
+            return ()
+        received = lifecycle.received(self._attempt.history)
+        return (Doubt("late", f"{answer}:{received}", "Paid after the quote had expired."),)
 
     def _late_refund(self) -> Intent | None:
         """The refund of all that can be sent back, reserved; None where it cannot be, which is for a person then."""

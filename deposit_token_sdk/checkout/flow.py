@@ -11,9 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
-
-from attrs import frozen
+from typing import TYPE_CHECKING, NoReturn
 
 from deposit_token_sdk import checkout as rooms
 from deposit_token_sdk.checkout.hooks import Hooks
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from deposit_token_sdk.checkout.day import DayReport, Progress
     from deposit_token_sdk.checkout.door import Applied
     from deposit_token_sdk.checkout.health import Health
+    from deposit_token_sdk.checkout.offering import Offers
     from deposit_token_sdk.checkout.receiving import Answer
     from deposit_token_sdk.checkout.seal import Seal
     from deposit_token_sdk.checkout.store import (
@@ -40,37 +39,26 @@ if TYPE_CHECKING:
         Decision,
         Intent,
         RefundRecord,
+        Refusal,
         Review,
         Store,
         Verb,
         Verdict,
     )
     from deposit_token_sdk.checkout.sweeping import Reconciled
+    from deposit_token_sdk.checkout.view import OrderView
+    from deposit_token_sdk.settings import OfferRules
 
 _LOG = logging.getLogger("deposit_token_sdk")
-
-
-@frozen
-class OrderView:
-    """How an order stands, from the shop's own tables. `refundable` is in token units.
-
-    `attempt` is the one that paid, else the live one, else the latest. `unknown` says that a call to the bank (a start,
-    a capture, a cancellation, a refund) has no answer yet: never tell the buyer "failed" then.
-    """
-
-    order_id: str
-    attempt: Attempt | None
-    paid: bool
-    refunds: tuple[RefundRecord, ...]
-    refundable: int
-    unknown: bool
+_KEPT = 64  # characters of a token's or country's code that a refusal keeps: a form may send anything
 
 
 class Checkout(Hooks):
     """One shop's checkout, over one client or several, in the shop's own database.
 
-    `bearer` says who pays the bank's fee; `proofs` which kinds of proof the shop believes. Safe to share between
-    threads. Hooks are registered as decorators: see `checkout.hooks.Hooks`.
+    `bearer` says who pays the bank's fee; `proofs` which kinds of proof the shop believes; `rules` what may be offered
+    to whom, by default as the clients' settings have it. Safe to share between threads. Hooks are registered as
+    decorators: see `checkout.hooks.Hooks`.
     """
 
     def __init__(
@@ -80,6 +68,7 @@ class Checkout(Hooks):
         *,
         bearer: Bearer = Bearer.CRED,
         proofs: Iterable[Proof] = tuple(Proof),
+        rules: OfferRules | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__()
@@ -93,7 +82,7 @@ class Checkout(Hooks):
         self._desk = rooms.bank.Desk(self._door, self._clients, now, self._proofs)
         self._receiver = rooms.receiving.Receiver(self._door, self._clients, now, self._proofs)
         self.outbox = rooms.outbox.Outbox(store, now)
-        self._issuer_of: dict[str, str] = {}
+        self._offering = rooms.offering.Offering(self._clients, self, rules, now)
 
     # -- paying --------------------------------------------------------------------------------------------
 
@@ -112,9 +101,11 @@ class Checkout(Hooks):
 
         `content` is a digest of what was ordered, `buyer_country` an ISO 3166 code, `return_url` where the bank sends
         the buyer back. The same price, token, content and country return the live attempt; anything else ends it
-        first. Commit the order before you call. Raises OrderChanged, NotAllowed (``order_paid``,
-        ``payment_in_review``, ``start_in_progress``), PriceRefused, BankRefused, BankUnavailable, OutcomeUnknown,
-        NotGenuine, NotOurs, Unreadable, Unsupported, InvalidInput and InvalidType.
+        first. Commit the order before you call. What the offer policy refuses is NotAllowed with one of
+        `offers.policy.REASONS`, before the bank is asked and with nothing written but the refusal. Raises OrderChanged,
+        NotAllowed (``order_paid``, ``payment_in_review``, ``start_in_progress``), ConfigurationError, PriceRefused,
+        BankRefused, BankUnavailable, OutcomeUnknown, NotGenuine, NotOurs, Unreadable, Unsupported, InvalidInput and
+        InvalidType.
         """
         _require_texts(
             order_id=order_id, token=token, buyer_country=buyer_country, content=content, return_url=return_url
@@ -125,7 +116,9 @@ class Checkout(Hooks):
             raise InvalidInput("price_not_positive", f"A price of {price} cannot be paid.")
         if not isinstance(capture, Capture):
             raise InvalidInput("capture_unknown", f"{capture!r} is no Capture: it is AUTOMATIC or MANUAL.")
-        client = self._client_for(token)
+        client, ruling = self._offering.judge(token, price, buyer_country, order_id)
+        if not ruling.allowed:
+            self._refuse(rooms.store.Refusal(order_id, token[:_KEPT], buyer_country[:_KEPT], ruling, self._now()))
         rooms.own_quotes.require_price(client, price, token)
         if capture is Capture.MANUAL:
             require(client.issuer, Capability.MANUAL_CAPTURE)
@@ -141,10 +134,28 @@ class Checkout(Hooks):
             buyer_country=buyer_country,
             return_url=return_url,
             created_at=self._now(),
+            ruling=ruling,
         )
         intent = rooms.intents.to_start(asked.reference, asked.created_at)
         live = self._reserve(asked, intent)
         return self._desk.open(asked.reference, intent) if live is None else self._continue(live, asked, intent)
+
+    def _refuse(self, refusal: Refusal) -> NoReturn:
+        """Keep why the token is not offered, and nothing else."""
+        with self.store.begin() as tx:
+            tx.refuse(refusal)
+        raise NotAllowed(refusal.ruling.reason, f"{refusal.ruling.text} [{refusal.ruling.basis}]")
+
+    def offers(self, price: Money, buyer_country: str, order_id: str = "") -> Offers:
+        """The tokens that the shop may show this buyer for this price, and the others with the reason of each.
+
+        Iterate over it for those that may be shown: the ones that `start` takes. A bank's tokens are asked for again
+        after five minutes; the last known ones serve while it is away, and what asking raises is raised where there
+        are none. Raises ConfigurationError (``tokens_file``, ``embargo_file``) too. Nothing is written.
+        """
+        if not isinstance(price, Money):
+            raise InvalidType("amount_type", "The price is Money, as in Money('128.50', 'EUR').")
+        return self._offering.offers(price, buyer_country, order_id)
 
     def _reserve(self, asked: Attempt, intent: Intent) -> Attempt | None:
         """Insert the attempt with its intent; or the live attempt that stands in its way."""
@@ -368,21 +379,7 @@ class Checkout(Hooks):
 
     def view(self, order_id: str) -> OrderView:
         """How the order stands, read from the shop's own tables; the bank is not asked."""
-        attempts = self.store.attempts(order_id)
-        paid_by = self.store.fulfilled_by(order_id)
-        refunds = self.store.refunds_of(order_id)
-        attempt = next(
-            (one for one in attempts if one.reference == paid_by),
-            next((one for one in attempts if one.ended is None), attempts[-1] if attempts else None),
-        )
-        return OrderView(
-            order_id=order_id,
-            attempt=attempt,
-            paid=paid_by is not None,
-            refunds=refunds,
-            refundable=rooms.intents.refundable(attempt, refunds),
-            unknown=bool(self.store.open_intents(order_id)),
-        )
+        return rooms.view.view(self.store, order_id)
 
     def reconcile(
         self,
@@ -468,24 +465,6 @@ class Checkout(Hooks):
         with self.store.begin() as tx:
             tx.lock_attempt(attempt)
             return rooms.intents.intend(tx, verb, subject, attempt, now)
-
-    def _client_for(self, token: str) -> Client:
-        """The token names its issuer: with several clients, the one whose bank lists it."""
-        if len(self._clients) == 1:
-            return next(iter(self._clients.values()))
-        if token not in self._issuer_of:
-            self._ask_for_tokens()
-        if token not in self._issuer_of:
-            raise InvalidInput("unknown_token", f"None of {', '.join(self._clients)} takes {token!r}.")
-        return self._clients[self._issuer_of[token]]
-
-    def _ask_for_tokens(self) -> None:
-        """Which bank takes which token; one that does not answer leaves the others' known."""
-        for name, client in self._clients.items():
-            try:
-                self._issuer_of.update({one.code: name for one in client.tokens()})
-            except DepositTokenError as error:
-                _LOG.warning("%s does not name its tokens: %s", name, error)
 
 
 def _in_progress(asked: Attempt) -> NotAllowed:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deposit_token_sdk.checkout.store import Attempt, Tx
     from deposit_token_sdk.lifecycle import Standing
     from deposit_token_sdk.models import Confirmation
+    from deposit_token_sdk.offers.policy import Screened
 
 
 class Late(StrEnum):
@@ -58,9 +59,11 @@ class News:
 PaidHook: TypeAlias = Callable[[Paid, Any], object]
 NewsHook: TypeAlias = Callable[[News, Any], object]
 LateHook: TypeAlias = Callable[[News, Any], Late]
+ScreenHook: TypeAlias = "Callable[[Screened], bool | str]"
 P = TypeVar("P", bound=PaidHook)
 H = TypeVar("H", bound=NewsHook)
 L = TypeVar("L", bound=LateHook)
+S = TypeVar("S", bound=ScreenHook)
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -72,7 +75,7 @@ class Hooks:
     """The registered hooks, one of each name; registering another replaces it."""
 
     def __init__(self) -> None:
-        self._hooks: dict[str, Callable[[Any, Any], Any]] = {}
+        self._hooks: dict[str, Callable[..., Any]] = {}
 
     def on_paid(self, hook: P) -> P:
         """Once per order, in the transaction that marks it paid. Fulfils."""
@@ -117,6 +120,17 @@ class Hooks:
     def on_review(self, hook: H) -> H:
         """Something was put up for a person; `detail` says why."""
         return self._register("review", hook)
+
+    def on_screen(self, hook: S) -> S:
+        """The shop's own screening of a sale, asked last and in no transaction: before anything is written or the bank
+        is asked, and while offers are listed. True lets pass; a text refuses with that text, and so do False, anything
+        else, and an error."""
+        return self._register("screen", hook)
+
+    @property
+    def screening(self) -> Callable[[Screened], object] | None:
+        """What `on_screen` was given."""
+        return self._hooks.get("screen")
 
     def call(self, name: str, news: Paid | News, tx: Tx) -> Any:
         """Call the hook of this name, if there is one, and have written what it left to be written.

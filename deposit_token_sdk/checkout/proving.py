@@ -30,7 +30,7 @@ WORTH: Final = {
     Proof.JWS: "a signature of the bank's own over the statement: it proves to anybody who knows the bank's key that "
     "the bank said so, and the bank cannot take it back.",
     Proof.SIGNED_MESSAGE: "a message that the bank signed as a whole: it proves the same, but to those only who know "
-    "how that bank signs messages. It is not verified here.",
+    "how that bank signs messages. Which token was paid in is the shop's reading of method and currency.",
     Proof.CHANNEL: "an answer over a connection that proved itself to be the bank's: it convinced the shop, which was "
     "there, and proves nothing to others.",
     Proof.CHAIN: "a transfer on a public ledger: it proves itself to anybody who asks that ledger. It is not verified "
@@ -124,7 +124,7 @@ def authenticate(kept: Evidence) -> Authenticated:
     Raises NotGenuine, NotOurs and Unreadable, as `evidence.authenticate_stored` does.
     """
     confirmation = evidence.authenticate_stored(kept)
-    kid = jws.peek_kid(kept.content)
+    kid = jws.peek_kid(kept.content) if kept.proof is Proof.JWS else _only_kid(kept.keys)
     return Authenticated(confirmation, kid, _thumbprint(kept.keys, kid))
 
 
@@ -152,6 +152,12 @@ def of_columns(columns: Mapping[str, str | None]) -> Evidence:
     except ValueError as error:
         raise Unreadable("bad_value", f"A stored confirmation cannot be read: {error}.") from None
     return Evidence(proof, kind, content, keys, at)
+
+
+def _only_kid(keys: str) -> str:
+    """The one key beside a message that names its key in another way than a JWS; none where there are several."""
+    known = KeySet.from_jwks(keys.encode()).keys
+    return known[0].kid if len(known) == 1 else ""
 
 
 def _thumbprint(keys: str, kid: str) -> str:

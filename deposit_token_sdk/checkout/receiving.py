@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from deposit_token_sdk.checkout.door import Applied, Door, Outcome
 from deposit_token_sdk.checkout.store import Inbox
@@ -26,7 +26,7 @@ from deposit_token_sdk.errors import (
     OutcomeUnknown,
     Unreadable,
 )
-from deposit_token_sdk.issuers.protocol import Splits
+from deposit_token_sdk.issuers.protocol import Acknowledges, Splits
 from deposit_token_sdk.models import Event, Proof
 
 _LOG = logging.getLogger("deposit_token_sdk")
@@ -37,12 +37,14 @@ class Answer:
     """What to answer a webhook: the HTTP status, and the reason for logs and counters.
 
     `detail` says for the shop's own eyes what was wrong and, where that can be known, why: a body that was parsed and
-    written again, the other mode's key, a clock that is off. It is logged, too.
+    written again, the other mode's key, a clock that is off. It is logged, too. `body` is what to send along, as JSON,
+    where the bank asks for that; else it is empty, and what is sent along does not matter.
     """
 
     status: int
     reason: str
     detail: str = ""
+    body: str = ""
 
 
 Received: TypeAlias = tuple[Answer, Applied | None]
@@ -66,6 +68,12 @@ class Receiver:
         client = self._clients.get(issuer or "")
         if client is None:
             return Answer(404, "unknown_issuer"), None
+        answer, applied = self._read(client, headers, body)
+        if answer.status == 200 and isinstance(client.issuer, Acknowledges):
+            answer = evolve(answer, body=client.issuer.acknowledgement)
+        return answer, applied
+
+    def _read(self, client: Client, headers: Mapping[str, str], body: bytes) -> Received:
         now = self._now()
         try:
             event = client.read_event(headers, body, now.timestamp())

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Engine, func, select, text, true
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from deposit_token_sdk.checkout import sql_day, sql_fork, sql_health
 from deposit_token_sdk.checkout import sql_queues as queues
@@ -27,7 +26,7 @@ from deposit_token_sdk.checkout.sql_seal import SqlSeals
 from deposit_token_sdk.checkout.sql_session import prepare_sqlite
 from deposit_token_sdk.checkout.sql_tables import metadata
 from deposit_token_sdk.checkout.sql_tx import SqlTx
-from deposit_token_sdk.checkout.store import Attempt, Decision, Intent, Outgoing, RefundRecord, Review, Vitals
+from deposit_token_sdk.checkout.store import Attempt, Decision, Intent, Outgoing, RefundRecord, Refusal, Review, Vitals
 from deposit_token_sdk.models import Confirmation, Evidence
 
 __all__ = ["SqlStore", "SqlTx", "metadata", "prepare_sqlite"]
@@ -72,15 +71,14 @@ class SqlStore:
         """Create the tables and indexes that are not there yet, all or none. Shops with Alembic: `migrations`."""
         self._installed.clear()
         with self.begin() as tx:
-            dbapi: Any = own.connection_of(tx.session).connection.dbapi_connection
+            connection = own.connection_of(tx.session)
+            dbapi: Any = connection.connection.dbapi_connection
             if not getattr(dbapi, "in_transaction", True):  # Python's sqlite3 begins for a write of rows, not for DDL
                 tx.session.execute(text("BEGIN IMMEDIATE"))
             if tx.dialect == "postgresql":  # whose IF NOT EXISTS fails where two processes create at once
                 tx.session.execute(select(func.pg_advisory_xact_lock(_CREATING)))
-            for table in metadata.sorted_tables:
-                tx.session.execute(CreateTable(table, if_not_exists=True))
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    tx.session.execute(CreateIndex(index, if_not_exists=True))
+            for statement in t.schema(tx.dialect):
+                connection.exec_driver_sql(statement)
 
     def installation(self) -> str:
         """The random id of this shop's database. The first call writes: never make it inside `begin`."""
@@ -106,6 +104,10 @@ class SqlStore:
     def attempts(self, order_id: str) -> tuple[Attempt, ...]:
         with self._reading() as tx:
             return tx.find_attempts(order_id)
+
+    def refusals(self, order_id: str) -> tuple[Refusal, ...]:
+        with self._reading() as tx:
+            return tx.find_refusals(order_id)
 
     def refunds_of(self, order_id: str) -> tuple[RefundRecord, ...]:
         with self._reading() as tx:

@@ -16,10 +16,10 @@ from sqlalchemy import exists, select, union
 
 from deposit_token_sdk.checkout import sql_tables as t
 from deposit_token_sdk.checkout.books import Booked
-from deposit_token_sdk.checkout.sql_tx import SqlTx
+from deposit_token_sdk.checkout.sql_tx import SqlTx, attempt_of
 from deposit_token_sdk.checkout.store import Attempt, RefundRecord
 from deposit_token_sdk.lifecycle import History, Observation, Word
-from deposit_token_sdk.models import Quote, StatementKind
+from deposit_token_sdk.models import StatementKind
 
 
 def moved_within(tx: SqlTx, issuer: str, begin: datetime, end: datetime) -> tuple[str, ...]:
@@ -92,11 +92,8 @@ def _attempts(tx: SqlTx, references: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _attempt(row: Any, seen: list[Any], said: list[Any]) -> Attempt:
-    quote = None if row["quote"] is None else t.from_json(Quote, row["quote"], statement=row["statement"])
     observations = frozenset(t.from_row(Observation, each) for each in seen)
-    return t.from_row(
-        Attempt, row, quote=quote, history=History(observations, frozenset(Word(each["word"]) for each in said))
-    )
+    return attempt_of(row, History(observations, frozenset(Word(each["word"]) for each in said)))
 
 
 def _refunded(tx: SqlTx, references: tuple[str, ...]) -> defaultdict[str, dict[str, datetime]]:

@@ -14,7 +14,20 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Table, Text, bindparam, collate, func, insert, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    Text,
+    bindparam,
+    collate,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -120,14 +133,16 @@ class SqlSeals:
         return len(keys)
 
     def _erase_elsewhere(self, until: str) -> int:
-        """What was sent out, and where its buyer came from: rows that nobody will ask for any more."""
+        """What was sent out, where its buyer came from, and what was not offered: nobody will ask for it any more."""
         attempts, outgoing = t.attempts.c, t.outgoing.c
         over = (attempts.created_at < until, attempts.ended.is_not(None), attempts.due_at.is_(None))
         told = (attempts.buyer_country != "") | (attempts.return_url != "")
         sent = (outgoing.made_at < until, outgoing.sent_at.is_not(None), outgoing.payload != "{}")
         with self.begin() as tx:
             gone = _update(tx.session, t.attempts, (*over, told), attempts.number, buyer_country="", return_url="")
-            return gone + _update(tx.session, t.outgoing, sent, outgoing.key, payload="{}")
+            gone += _update(tx.session, t.outgoing, sent, outgoing.key, payload="{}")
+            refused = delete(t.refusals).where(t.refusals.c.at < until).returning(t.refusals.c.order_id)
+            return gone + len(tx.session.execute(refused).all())
 
     @contextmanager
     def snapshot(self) -> Iterator[SqlSnapshot]:

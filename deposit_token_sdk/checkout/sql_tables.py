@@ -17,6 +17,8 @@ from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from attrs import AttrsInstance, fields
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.money import Money
@@ -58,11 +60,17 @@ installations = _table("installation", "slot id", key="slot")
 attempts = _table(
     "attempts",
     "reference order_id live_order? issuer token price content bearer capture buyer_country return_url created_at "
-    "quote? statement? invoice? pay_url? instructions? ended? due_at?",
+    "ruling? quote? statement? invoice? pay_url? instructions? ended? due_at?",
     UniqueConstraint("reference"),
     UniqueConstraint("live_order"),
     Index(None, "order_id"),
     _only("due_at IS NOT NULL", "due_at"),
+)
+refusals = _table(
+    "refusals",
+    "order_id token buyer_country reason ruling at",
+    Index(None, "at"),
+    key="order_id token buyer_country reason",
 )
 _SEEN = "reference movement stage units accepted_at"
 observations = _table("observations", _SEEN, key=_SEEN)
@@ -132,6 +140,19 @@ leaves = _table(
 )
 
 
+@cache
+def schema(dialect: str) -> tuple[str, ...]:
+    """What creates the tables and indexes that are not there yet, in this dialect: one statement each."""
+    speaks = registry.load(dialect)()
+    made: list[CreateTable | CreateIndex] = []
+    for table in metadata.sorted_tables:
+        made.append(CreateTable(table, if_not_exists=True))
+        made += [
+            CreateIndex(index, if_not_exists=True) for index in sorted(table.indexes, key=lambda one: str(one.name))
+        ]
+    return tuple(str(one.compile(dialect=speaks)) for one in made)
+
+
 def as_text(value: object) -> str | None:
     """One value as its column holds it.
 
@@ -177,7 +198,7 @@ def _columns_of(table: Table, kind: type[AttrsInstance]) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.name in named and column.name != "number")
 
 
-def as_json(value: AttrsInstance, without: str) -> str:
+def as_json(value: AttrsInstance, without: str = "") -> str:
     """A flat value as one JSON text of strings and nulls, one field left out."""
     names = [field.name for field in fields(type(value)) if field.name != without]
     return strict_json.dumps({name: as_text(getattr(value, name)) for name in names}).decode()

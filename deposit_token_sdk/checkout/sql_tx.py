@@ -21,10 +21,21 @@ from deposit_token_sdk.checkout import sql_session as own
 from deposit_token_sdk.checkout import sql_statements as sql
 from deposit_token_sdk.checkout import sql_tables as t
 from deposit_token_sdk.checkout.decisions import UNFINISHED
-from deposit_token_sdk.checkout.store import Attempt, Decision, Inbox, Intent, Outgoing, RefundRecord, Review, Verb
+from deposit_token_sdk.checkout.store import (
+    Attempt,
+    Decision,
+    Inbox,
+    Intent,
+    Outgoing,
+    RefundRecord,
+    Refusal,
+    Review,
+    Verb,
+)
 from deposit_token_sdk.errors import NotAllowed
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Word
 from deposit_token_sdk.models import Confirmation, Quote
+from deposit_token_sdk.offers.policy import Ruling
 
 
 @define(eq=False)
@@ -106,9 +117,15 @@ class SqlTx:
     def flush(self) -> None:
         self._session.flush()
 
+    def refuse(self, refusal: Refusal) -> bool:
+        ruling = refusal.ruling
+        return self.insert(t.refusals, t.as_row(t.refusals, refusal, reason=ruling.reason, ruling=t.as_json(ruling)))
+
     def add_attempt(self, attempt: Attempt) -> bool:
         live = attempt.order_id if attempt.ended is None else None
-        row = t.as_row(t.attempts, attempt, live_order=live, quote=None, due_at=t.as_text(attempt.created_at))
+        ruling = None if attempt.ruling is None else t.as_json(attempt.ruling)
+        given = {"live_order": live, "ruling": ruling, "quote": None, "due_at": t.as_text(attempt.created_at)}
+        row = t.as_row(t.attempts, attempt, **given)
         if not self.insert(t.attempts, row, "live_order"):
             return False
         if attempt.quote is not None:
@@ -253,6 +270,12 @@ class SqlTx:
         """The attempt with its history, read without a lock."""
         return next((one for one in self._attempts("reference", reference) if one.reference == reference), None)
 
+    def find_refusals(self, order_id: str) -> tuple[Refusal, ...]:
+        """The order's refusals, oldest first."""
+        found = select(t.refusals).where(t.refusals.c.order_id == order_id)
+        rows = self.session.execute(found.order_by(t.refusals.c.at, t.refusals.c.token)).mappings()
+        return tuple(t.from_row(Refusal, row, ruling=t.from_json(Ruling, row["ruling"])) for row in rows)
+
     def find_attempts(self, order_id: str) -> tuple[Attempt, ...]:
         """All attempts of the order with their histories, oldest first, read without a lock."""
         return self._attempts("order_id", order_id)
@@ -298,10 +321,7 @@ class SqlTx:
                 said.add(Word(row["word"]))
             if memory is not None:
                 memory.read(row)
-        return tuple(
-            t.from_row(Attempt, row, quote=_quote(row), history=History(frozenset(seen), frozenset(said)))
-            for row, seen, said in found.values()
-        )
+        return tuple(attempt_of(row, History(frozenset(seen), frozenset(said))) for row, seen, said in found.values())
 
     def _insert(self, table: Table, rows: list[dict[str, str | None]], *, fresh: bool = False) -> None:
         """Insert the rows that do not stand already. `fresh`: none of them can."""
@@ -357,5 +377,8 @@ def _written_meanwhile(table: Table) -> NotAllowed:
     )
 
 
-def _quote(row: Any) -> Quote | None:
-    return None if row["quote"] is None else t.from_json(Quote, row["quote"], statement=row["statement"])
+def attempt_of(row: Any, history: History) -> Attempt:
+    """The attempt that a row holds, with what is kept of its history elsewhere."""
+    ruling = None if row["ruling"] is None else t.from_json(Ruling, row["ruling"])
+    quote = None if row["quote"] is None else t.from_json(Quote, row["quote"], statement=row["statement"])
+    return t.from_row(Attempt, row, ruling=ruling, quote=quote, history=history)

@@ -19,6 +19,7 @@ from deposit_token_sdk import lifecycle
 from deposit_token_sdk.lifecycle import History, RefundStage, Standing, Terms
 from deposit_token_sdk.models import Bearer, Capture, Confirmation, Quote
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.offers.policy import Ruling
 
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout.books import Booked
@@ -39,7 +40,8 @@ class Verb(StrEnum):
 class Attempt:
     """One try to have an order paid. `reference` is what the bank knows it by; `ended` says why it is live no more.
 
-    `quote` is None until the bank has quoted, `invoice` (the bank's id) until it has invoiced.
+    `quote` is None until the bank has quoted, `invoice` (the bank's id) until it has invoiced. `ruling` is why the
+    token could be offered.
     """
 
     reference: str
@@ -58,6 +60,7 @@ class Attempt:
     pay_url: str | None = None
     instructions: str | None = None
     ended: str | None = None
+    ruling: Ruling | None = None
     history: History = field(factory=History)
 
     @property
@@ -66,6 +69,17 @@ class Attempt:
         if self.quote is None:
             return None
         return lifecycle.standing(self.history, Terms(self.quote.due, self.quote.expires_at))
+
+
+@frozen
+class Refusal:
+    """A token that was not offered for an order: nothing was written for it but this. The same again is the same."""
+
+    order_id: str
+    token: str
+    buyer_country: str
+    ruling: Ruling
+    at: datetime
 
 
 @frozen
@@ -226,6 +240,10 @@ class Tx(Protocol):
         """Have written what hooks have only put into the session, so that what is wrong with it is theirs."""
         ...
 
+    def refuse(self, refusal: Refusal) -> bool:
+        """Keep why a token was not offered; False if the same stands already. May be the first statement."""
+        ...
+
     def add_attempt(self, attempt: Attempt) -> bool:
         """Insert; False, and nothing inserted, if the order has a live attempt. May be the first statement."""
         ...
@@ -367,6 +385,10 @@ class Store(Protocol):
 
     def attempts(self, order_id: str) -> tuple[Attempt, ...]:
         """All attempts of the order, oldest first."""
+        ...
+
+    def refusals(self, order_id: str) -> tuple[Refusal, ...]:
+        """Which tokens were not offered for the order, and why, oldest first."""
         ...
 
     def refunds_of(self, order_id: str) -> tuple[RefundRecord, ...]: ...

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import click
 
-COMMANDS: Final = ("doctor", "evidence", "outbox", "reconcile", "review", "sandbox", "worker")
+COMMANDS: Final = ("doctor", "evidence", "outbox", "reconcile", "review", "sandbox", "tokens", "worker")
 """The commands, in the order of the help; each is the `command` of the module of its name."""
 
 

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 @click.option("--database", metavar="URL", help="Any SQLAlchemy URL, in place of SQLite in the data folder.")
 @click.option("--webhook-url", metavar="URL", help="Where the demo merchant's webhooks go.")
 @click.option("--durable", is_flag=True, help="SQLite: write each commit through to the disk (synchronous=FULL).")
+@click.option("--tls-port", type=click.IntRange(0, 65535), help="Listen with TLS too; 0 takes a free port.")
+@click.option(
+    "--dialect", default="reference", show_default=True, help="With --env: that bank's API (antom, jpmorgan, …)."
+)
 @click.option("--env", is_flag=True, help="Print the settings a shop needs as export lines, and stop.")
-@click.option("--dialect", metavar="NAME", help="With --env: the API the shop speaks, such as jpmorgan or reference.")
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
 def command(
     port: int,
@@ -39,8 +42,9 @@ def command(
     database: str | None,
     webhook_url: str | None,
     durable: bool,
+    tls_port: int | None,
+    dialect: str,
     env: bool,
-    dialect: str | None,
     quiet: bool,
 ) -> None:
     """Run a practice bank on this machine: no money moves.
@@ -50,12 +54,14 @@ def command(
     """
     if env and port == 0:
         raise click.UsageError("--env needs the port the bank runs on: name it by --port.")
+    if env and tls_port == 0:
+        raise click.UsageError("--env needs the port with TLS the bank runs on: name it by --tls-port.")
     try:
         from deposit_token_sdk.sandbox import Sandbox  # noqa: PLC0415 - an extra, and slow to load
 
         if webhook_url is not None:
             _check_address(webhook_url)
-        bank = Sandbox(data, database, port=port, durable=durable)
+        bank = Sandbox(data, database, port=port, durable=durable, tls_port=tls_port)
         if env:
             _print_settings(bank.environment(webhook_url, dialect))
         else:
@@ -104,6 +110,8 @@ def _serve(bank: Sandbox, data: Path, webhook_url: str | None, *, quiet: bool) -
         print(bank.url, flush=True)
         if not quiet:
             port = bank.url.rsplit(":", 1)[1]
+            if bank.has_tls:
+                print(f"With TLS at {bank.tls_url}, by the authority in {bank.ca_file}", flush=True)
             print(f"Data in {data.resolve()}. Settings for a shop:", flush=True)
             print(f"  deposit-token sandbox --env --port {port} --data {shlex.quote(str(data))}", flush=True)
         threading.Event().wait()

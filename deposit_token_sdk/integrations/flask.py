@@ -46,6 +46,8 @@ def webhooks(checkout: Checkout, url_prefix: str = "/webhooks") -> Blueprint:
         if body is None:
             return _text(413, "too_large")
         answer = checkout.receive(dict(request.headers), body, issuer=issuer)
+        if answer.body:
+            return Response(answer.body, answer.status, mimetype="application/json")
         return _text(answer.status, answer.reason)
 
     return blueprint

@@ -114,8 +114,9 @@ class Issuer(Protocol):
         """The refund by the bank's id."""
         ...
 
-    def find_refund(self, reference: str) -> Exchange[Refund | None]:
-        """The refund by the shop's reference; None if the bank knows none."""
+    def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
+        """The refund by the shop's reference; None if the bank knows none. `invoice` is the bank's id of the invoice
+        it is of, where that is known: some banks name a refund by both."""
         ...
 
     def statements(self, invoice_id: str) -> Exchange[tuple[str, ...]]:
@@ -176,6 +177,16 @@ class Splits(Protocol):
 
     def split(self, event: Event) -> tuple[Event, ...]:
         """The pieces, each under an id of its own."""
+        ...
+
+
+@runtime_checkable
+class Acknowledges(Protocol):
+    """An issuer whose bank wants to read more than a status where a webhook was taken, and else sends it again."""
+
+    @property
+    def acknowledgement(self) -> str:
+        """The body of the answer, in JSON."""
         ...
 
 

@@ -225,7 +225,7 @@ class ReferenceIssuer:
         answer, _ = yield from self._get(f"/refunds/{_segment(refund_id)}", "GET /refunds/{id}")
         return wire.read_refund(answer)
 
-    def find_refund(self, reference: str) -> Exchange[Refund | None]:
+    def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
         """`GET /refunds?reference=…`."""
         answer, _ = yield from self._get(f"/refunds?reference={_segment(reference)}", "GET /refunds?reference")
         return _only([wire.read_refund(one) for one in strict_json.members(answer, "refunds")], reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -78,6 +78,10 @@ class Bank:
             yield desk
         if desk.woke:
             self._wake()
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """The books as they were committed last, to be read only: waits for nobody, and nobody waits for it."""
+        return self._database.reading()
 
     def advance(self, by: timedelta) -> None:
         """Move the business clock on, for good, and end what has run out. Raises Refused (``malformed``)."""

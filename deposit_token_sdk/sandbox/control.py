@@ -31,7 +31,7 @@ _LARGEST = 10**30
 class Control:
     """Every verb of the control. Raises Refused where a verb cannot be done."""
 
-    def __init__(self, bank: Bank, enrol: Callable[[str, str, str | None], dict[str, str]]) -> None:
+    def __init__(self, bank: Bank, enrol: Callable[[str, str, str | None, str], dict[str, str]]) -> None:
         self._bank = bank
         self._enrol = enrol
 
@@ -219,9 +219,11 @@ class Control:
             keyring.drop_old_webhook_keys(desk.db, merchant)
             return _endpoint_keys(desk, merchant)
 
-    def create_merchant(self, merchant: str, name: str = "", webhook_url: str | None = None) -> dict[str, str]:
-        """Another merchant, with a signing key of its own; returns the settings its shop needs."""
-        return self._enrol(merchant, name or merchant, webhook_url)
+    def create_merchant(
+        self, merchant: str, name: str = "", webhook_url: str | None = None, dialect: str = "reference"
+    ) -> dict[str, str]:
+        """Another merchant, with a signing key of its own; returns the settings its shop needs, in that dialect."""
+        return self._enrol(merchant, name or merchant, webhook_url, dialect)
 
     # Faults
 

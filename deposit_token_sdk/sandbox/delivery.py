@@ -42,6 +42,7 @@ class _Outgoing:
     body: bytes
     at: datetime
     unheard: float | None = None
+    merchant: str = ""
 
 
 class Delivery:
@@ -127,12 +128,12 @@ class Delivery:
         for row in desk.db.execute(chosen).mappings().all():
             lane = row["invoice"] or row["id"]
             if lane not in busy:
+                outgoing = _prepared(desk, row, lane)
+                if outgoing is None:
+                    outbox.pass_over(desk, row["id"])
+                    continue
                 busy.add(lane)
-                prepared = _prepared(desk, row, lane)
-                if prepared is None:
-                    outbox.leave_out(desk, row["id"])
-                else:
-                    due.append(prepared)
+                due.append(outgoing)
         return due
 
     def _deliver(self, outgoing: _Outgoing) -> None:
@@ -142,7 +143,8 @@ class Delivery:
                 status, answer = None, f"The answer was lost on its way. (It was {status}.)"
             with self._bank.desk() as desk:
                 outbox.record(desk, outgoing.id, outgoing.url, outgoing.headers, outgoing.at, status, answer)
-                outbox.move_on(desk, outgoing.id, status, outgoing.unheard)
+                taken = status is not None and dialects.taken(desk, outgoing.merchant, status, answer)
+                outbox.move_on(desk, outgoing.id, taken=taken, unheard=outgoing.unheard)
         except SQLAlchemyError:
             _LOG.exception("The sandbox bank cannot record a delivery.")
         finally:
@@ -161,20 +163,20 @@ class Delivery:
 def _prepared(desk: Desk, row: RowMapping, lane: str) -> _Outgoing | None:
     """One try of a message, signed now; changed on its way or unanswered where a fault says so.
 
-    None where the merchant's dialect has no words for it.
+    None where it is in a dialect that has no word for such news.
     """
-    body = row["body"].encode()
     at = clock.real_now().replace(microsecond=0)
+    body = row["body"].encode()
     if dialects.spoken(desk.db, row["merchant"]) is None:
         headers = outbox.signed_headers(desk, row["merchant"], row["id"], body, at)
     else:
-        translated = dialects.message(desk, row["merchant"], body)
-        if translated is None:
+        written = dialects.message(desk, row["merchant"], body)
+        if written is None:
             return None
-        headers, body = translated
+        headers, body = written
     about = (row["invoice"], outbox.reference(row["body"]))
     if desk.faults.take("webhook_corrupted", about=about, route=row["type"]):
         body = outbox.corrupted(body)
     silence = desk.faults.take("webhook_unanswered", about=about, route=row["type"])
     unheard = None if silence is None else silence.seconds
-    return _Outgoing(row["id"], lane, row["webhook_url"], headers, body, at, unheard)
+    return _Outgoing(row["id"], lane, row["webhook_url"], headers, body, at, unheard, row["merchant"])

@@ -7,7 +7,6 @@ named, and the merchants' private keys, each readable by its owner alone.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import socket
 import threading
@@ -19,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.sandbox import bank as bank_room
-from deposit_token_sdk.sandbox import keyring
+from deposit_token_sdk.sandbox import dialects, keyring, tls
 from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.control import Control
 from deposit_token_sdk.sandbox.delivery import Delivery
 from deposit_token_sdk.sandbox.desk import House
-from deposit_token_sdk.signing.keys import Algorithm, SigningKey
+from deposit_token_sdk.sandbox.key_files import private_key
+from deposit_token_sdk.signing.keys import Algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,15 +37,18 @@ SHORT_SCHEDULE: Final = (0.0, 0.2, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MERCHANT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
 _THREADS = 16
+_REFERENCE = "reference"
+"""The bank's own API, beside its dialects."""
 
 
 class Sandbox:
     """The sandbox bank. ``with Sandbox(folder) as bank:`` serves at ``bank.url`` until the block is left.
 
     `port` 0 takes a free one. `quote_life` is in seconds of business time. `require_signatures` False also takes
-    unsigned requests, as the demo merchant's. `durable` has each commit of an SQLite database written through, as a
-    power cut would require; a killed process loses nothing either way. Raises ConfigurationError (``not_loopback``,
-    ``bad_mode``).
+    unsigned requests, as the demo merchant's. `tls_port` opens a second door, with TLS, at ``bank.tls_url``, whose
+    certificate is signed by what stands in ``bank.ca_file``. `durable` has each commit of an SQLite database written
+    through, as a power cut would require; a killed process loses nothing either way. Raises ConfigurationError
+    (``not_loopback``, ``bad_mode``).
     """
 
     def __init__(  # noqa: PLR0913 - a bank's settings, each with a default
@@ -61,6 +64,7 @@ class Sandbox:
         quote_life: float = 900.0,
         require_signatures: bool = True,
         durable: bool = False,
+        tls_port: int | None = None,
     ) -> None:
         if host not in _LOOPBACK:
             raise ConfigurationError("not_loopback", f"The sandbox serves on {', '.join(_LOOPBACK)}, not on {host!r}.")
@@ -78,6 +82,8 @@ class Sandbox:
             "quote_life": timedelta(seconds=quote_life),
             "schedule": tuple(webhook_schedule) or (0.0,),
         }
+        self._tls_port = tls_port
+        self._door: tls.Door | None = None
         self._bank: Bank | None = None
         self._serving: _Serving | None = None
 
@@ -89,25 +95,46 @@ class Sandbox:
         return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     @property
+    def tls_url(self) -> str:
+        """The address of the door with TLS. Raises ConfigurationError (``no_port``) where there is none yet."""
+        if not self._tls_port:
+            raise ConfigurationError("no_port", "The bank has no door with TLS: name a tls_port, or start it first.")
+        return f"https://{f'[{self._host}]' if ':' in self._host else self._host}:{self._tls_port}"
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether there is a door with TLS."""
+        return self._tls_port is not None
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority that has signed the one of the door with TLS."""
+        return self._data.resolve() / tls.CA_FILE
+
+    @property
     def control(self) -> Control:
         """Everything a test or a developer may want to happen; the same verbs as the control API's."""
         if self._bank is None:
             raise ConfigurationError("not_started", "Start the bank first.")
-        return Control(self._bank, self._enrol)
+        return Control(self._bank, self._settled)
 
     def start(self) -> Sandbox:
         """Open the books, serve, and deliver webhooks; returns at once."""
         listening = socket.create_server((self._host, self._port), family=_family(self._host), backlog=256)
         self._port = listening.getsockname()[1]
         try:
+            self._door = self._door_with_tls()
             bank = self._open()
             self._serving = _Serving(self._application(bank), listening)
         except BaseException:
             listening.close()
+            self._shut_door()
             self._close()
             raise
         self._delivery = Delivery(bank)
         self._serving.start()
+        if self._door is not None:
+            self._door.start()
         self._delivery.start()
         return self
 
@@ -116,6 +143,7 @@ class Sandbox:
         if self._serving is not None:
             if self._bank is not None:
                 self._bank.hurry()
+            self._shut_door()
             self._serving.stop()
             self._delivery.stop()
             self._serving = None
@@ -130,20 +158,39 @@ class Sandbox:
     ) -> None:
         self.stop()
 
-    def environment(self, webhook_url: str | None = None, dialect: str | None = None) -> dict[str, str]:
+    def environment(self, webhook_url: str | None = None, dialect: str = _REFERENCE) -> dict[str, str]:
         """The settings of the demo merchant's shop; its webhooks go to `webhook_url` from now on, where given.
 
-        `dialect` names the API that the shop speaks from now on (`dialects.names`; ``reference`` is this bank's own).
-        Works before `start` too, where a port was named. Raises ConfigurationError (``dialect_unknown``).
+        With a `dialect` they are those for that bank's API, and its news is written in it from now on. Works before
+        `start` too, where a port was named. Raises ConfigurationError (``dialect_unknown``).
         """
         with self._books():
-            settings = self._enrol(DEMO_MERCHANT, "Demo Shop", webhook_url)
-            if dialect is None or self._bank is None:
-                return settings
-            from deposit_token_sdk.sandbox import dialects  # noqa: PLC0415 - brings Flask
+            return self._settled(DEMO_MERCHANT, "Demo Shop", webhook_url, dialect)
 
-            with self._bank.desk() as desk:
-                return dialects.environment(dialect, desk, self._bank, self._data, settings)
+    def _settled(self, merchant: str, name: str, webhook_url: str | None, dialect: str) -> dict[str, str]:
+        """The settings of a merchant's shop in that dialect."""
+        told = self._enrol(merchant, name, webhook_url)
+        if self._tls_port is not None and dialect != _REFERENCE:
+            told |= {"DEPOSIT_TOKEN_URL": self.tls_url, "DEPOSIT_TOKEN_CA_BUNDLE": str(self.ca_file)}
+        bank = self._bank
+        if bank is None:
+            raise ConfigurationError("not_started", "Start the bank first.")
+        with bank.desk() as desk:
+            return dialects.environment(dialect, desk, bank, self._data, told)
+
+    def _door_with_tls(self) -> tls.Door | None:
+        if self._tls_port is None:
+            return None
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        certified = tls.context(self._data)
+        listening = socket.create_server((self._host, self._tls_port), family=_family(self._host), backlog=256)
+        self._tls_port = listening.getsockname()[1]
+        return tls.Door(listening, (self._host, self._port), certified)
+
+    def _shut_door(self) -> None:
+        if self._door is not None:
+            self._door.stop()
+            self._door = None
 
     @contextmanager
     def _books(self) -> Iterator[None]:
@@ -185,7 +232,11 @@ class Sandbox:
 
     def _names(self) -> frozenset[str]:
         """The Host headers this bank answers to."""
-        return frozenset(f"{name}:{self._port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+        names = ("127.0.0.1", "localhost", "[::1]")
+        plain = frozenset(f"{name}:{self._port}" for name in names)
+        if self._tls_port is None:
+            return plain
+        return plain | {f"{name}:{self._tls_port}" for name in names} | set(names)  # https has a port that goes unsaid
 
     def _enrol(self, merchant: str, name: str, webhook_url: str | None) -> dict[str, str]:
         """Take a merchant on, with a key in the data folder, and return what its shop needs to know."""
@@ -193,7 +244,7 @@ class Sandbox:
             raise ConfigurationError("bad_merchant", f"{merchant[:60]!r}: 1 to 40 of a-z, 0-9 and the hyphen are due.")
         kid = f"{merchant}-1"
         path = self._data / f"{merchant}-signing-key.pem"
-        key = _private_key(path, kid)
+        key = private_key(path, Algorithm.ED25519, kid)
         with self._bank.desk() as desk:
             bank_room.take_on(desk, merchant, name, key.verification_key(), webhook_url)
             signers = keyring.webhook_signers(desk.db, merchant)
@@ -216,9 +267,11 @@ class _Serving:
     def __init__(self, application: Any, listening: socket.socket) -> None:
         from waitress.server import create_server  # noqa: PLC0415 - as above
 
+        from deposit_token_sdk.sandbox.header_names import Channel  # noqa: PLC0415 - as above
+
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._channels: dict[int, Any] = {}
-        self._server: Any = create_server(
+        server: Any = create_server(
             application,
             map=self._channels,
             sockets=[listening],
@@ -229,6 +282,8 @@ class _Serving:
             ident="deposit-token-sandbox",
             clear_untrusted_proxy_headers=True,
         )
+        server.channel_class = Channel
+        self._server = server
         self._stopping = threading.Event()
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sandbox-server", daemon=True)
@@ -255,14 +310,3 @@ class _Serving:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _private_key(path: Path, kid: str) -> SigningKey:
-    """The key in that file; made, for its owner's eyes only, if there is none."""
-    try:
-        return SigningKey.from_pem(path.read_bytes(), Algorithm.ED25519, kid)
-    except FileNotFoundError:
-        key = SigningKey.generate(Algorithm.ED25519, kid)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - no Path opens with a mode
-        file.write(key.to_pem())
-    return key

@@ -8,7 +8,7 @@ from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import RowMapping, Select, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, insert, or_, select, update
 
 from deposit_token_sdk.sandbox import clock, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
@@ -146,10 +146,10 @@ def find(desk: Desk, merchant: str, reference: str) -> list[dict[str, Any]]:
     return _documents(desk, chosen)
 
 
-def other_names(desk: Desk, names: tuple[str, ...]) -> tuple[str, ...]:
+def other_names(db: Connection, names: tuple[str, ...]) -> tuple[str, ...]:
     """Ids and references of the invoices that go by one of these names."""
     chosen = select(invoices.c.id, invoices.c.reference)
-    rows = desk.db.execute(chosen.where(or_(invoices.c.id.in_(names), invoices.c.reference.in_(names)))).all()
+    rows = db.execute(chosen.where(or_(invoices.c.id.in_(names), invoices.c.reference.in_(names)))).all()
     return tuple(name for row in rows for name in row)
 
 

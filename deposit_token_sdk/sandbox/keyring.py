@@ -41,11 +41,17 @@ def _webhook_signer(secret: str) -> WebhookSigner:
 
 def current(db: Connection, purpose: str) -> SigningKey:
     """The bank's newest key for that purpose that is neither retired nor revoked; made if there is none."""
+    found = newest(db, purpose)
+    return rotate(db, purpose) if found is None else found
+
+
+def newest(db: Connection, purpose: str) -> SigningKey | None:
+    """The same, where there is one."""
     chosen = select(bank_keys.c.kid, bank_keys.c.algorithm, bank_keys.c.pem).where(
         bank_keys.c.purpose == purpose, bank_keys.c.retired_at.is_(None), bank_keys.c.revoked_at.is_(None)
     )
     row = db.execute(chosen.order_by(bank_keys.c.seq.desc()).limit(1)).one_or_none()
-    return rotate(db, purpose) if row is None else _signing_key(row.kid, row.algorithm, row.pem)
+    return None if row is None else _signing_key(row.kid, row.algorithm, row.pem)
 
 
 def rotate(db: Connection, purpose: str) -> SigningKey:

@@ -63,19 +63,19 @@ def record(
     desk: Desk, message: str, url: str, headers: dict[str, str], at: datetime, status: int | None, answer: str
 ) -> None:
     """Keep one try: what was signed when, and what was answered."""
-    signature = headers.get("webhook-signature", "")
+    signature = headers.get("webhook-signature") or headers.get("signature", "")
     desk.db.execute(
         insert(deliveries).values(message=message, url=url, at=at, signature=signature, status=status, answer=answer)
     )
 
 
-def move_on(desk: Desk, message: str, status: int | None, unheard: float | None = None) -> None:
-    """After a try: done at a 2xx, unless it goes out twice; else again by schedule, or in `unheard` seconds."""
+def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = None) -> None:
+    """After a try: done where it was taken, unless it goes out twice; else by schedule, or in `unheard` seconds."""
     row = desk.row(select(messages).where(messages.c.id == message), "malformed", "no such message")
     values: dict[str, object] = {"tries": row["tries"] + 1}
     if unheard is not None:
         values |= {"state": "queued", "due_at": desk.real + timedelta(seconds=unheard)}
-    elif status is not None and 200 <= status < 300:
+    elif taken:
         left = row["copies"] - 1
         values |= {"copies": left, "due_at": desk.real if left else None}
         values |= {"state": "queued" if left else "delivered"}
@@ -87,8 +87,8 @@ def move_on(desk: Desk, message: str, status: int | None, unheard: float | None 
     desk.db.execute(update(messages).where(*overtaken).values(state="queued", due_at=desk.real))
 
 
-def leave_out(desk: Desk, message: str) -> None:
-    """The merchant's dialect has no words for it: it is not sent."""
+def pass_over(desk: Desk, message: str) -> None:
+    """News that the merchant's dialect has no word for: nothing is sent."""
     desk.db.execute(update(messages).where(messages.c.id == message).values(state="dropped", due_at=None))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy import RowMapping, delete, insert, select
+from sqlalchemy import RowMapping, delete, insert, select, update
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.money import Money
@@ -33,28 +35,12 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
     priced = pricing.price(_as_it_stands(desk, token, price.currency), price.currency, price.amount, bearer)
     quote = new_id("quo")
     expires_at = desk.now + desk.house.quote_life
-    amount = f"{price.amount:f}"
-    claims = {
-        **desk.common_claims(merchant, terms["installation"]),
-        "jti": quote,
-        "reference": terms["reference"],
-        "price": {"currency": price.currency, "amount": amount},
-        "token": token.code,
-        "decimals": token.decimals,
-        "rate": priced.rate,
-        "fee": str(priced.fee),
-        "bearer": bearer,
-        "due": str(priced.due),
-        "net": str(priced.net),
-        "expires_at": strict_json.rfc3339(expires_at),
-    }
-    statement = desk.sign(TYP, claims)
     row = {
         "id": quote,
         "merchant": merchant,
         **terms,
         "currency": price.currency,
-        "amount": amount,
+        "amount": f"{price.amount:f}",
         "token": token.code,
         "rate": priced.rate,
         "fee": priced.fee,
@@ -62,11 +48,48 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
         "due": priced.due,
         "net": priced.net,
         "expires_at": expires_at,
-        "statement": statement,
-        "digest": encode_url(sha256(statement.encode("ascii")).digest()),
     }
+    row |= _stated(desk, row)
     desk.db.execute(insert(quotes).values(row))
-    return {"id": quote, "reference": terms["reference"], "statement": statement}
+    return {"id": quote, "reference": terms["reference"], "statement": row["statement"]}
+
+
+def _stated(desk: Desk, row: Mapping[str, Any]) -> dict[str, str]:
+    """The bank's signed word on a quote, and its digest."""
+    claims = {
+        **desk.common_claims(row["merchant"], row["installation"]),
+        "jti": row["id"],
+        "reference": row["reference"],
+        "price": {"currency": row["currency"], "amount": row["amount"]},
+        "token": row["token"],
+        "decimals": pricing.TOKENS[row["token"]].decimals,
+        "rate": row["rate"],
+        "fee": str(row["fee"]),
+        "bearer": row["bearer"],
+        "due": str(row["due"]),
+        "net": str(row["net"]),
+        "expires_at": strict_json.rfc3339(row["expires_at"]),
+    }
+    statement = desk.sign(TYP, claims)
+    return {"statement": statement, "digest": encode_url(sha256(statement.encode("ascii")).digest())}
+
+
+def assign(desk: Desk, row: RowMapping, terms: Mapping[str, str], until: datetime | None) -> RowMapping:
+    """Give a price that was locked for no reference yet to this one, ending it sooner where `until` says so.
+
+    For dialects, whose buyers are told a price before there is a reference. Raises Refused (``quote_used``).
+    """
+    if row["invoice"] is not None:
+        raise Refused("quote_used", f"The quote belongs to the invoice {row['invoice']}.")
+    given = {**row, **terms, "expires_at": min(row["expires_at"], until or row["expires_at"])}
+    values = {**terms, "expires_at": given["expires_at"], **_stated(desk, given)}
+    desk.db.execute(update(quotes).where(quotes.c.id == row["id"]).values(values))
+    return find(desk, row["id"])
+
+
+def current_rate(desk: Desk, code: str, currency: str) -> str:
+    """The rate that a quote would have now. Raises Refused (``unknown_token``, ``unsupported_currency``)."""
+    return pricing.rate(_as_it_stands(desk, token_of(code), currency), currency)
 
 
 def set_rate(desk: Desk, code: str, currency: str, mid: str | None) -> dict[str, str]:

@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator
 
 _BUSY_SECONDS = 30
+_READING = "deposit_token_reading"
 _FIXED_WIDTH = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -309,6 +310,12 @@ class Database:
         with self._lock, self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that reads what was committed last, while others decide. Nothing may be written by it."""
+        with self._engine.connect().execution_options(**{_READING: True}) as connection:
+            yield connection
+
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
@@ -342,4 +349,5 @@ def _in_wal(connection: Any, deadline: float) -> bool:
 
 
 def _begin_immediately(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get(_READING):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

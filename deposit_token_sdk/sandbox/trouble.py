@@ -1,4 +1,7 @@
-"""The faults that strike at the web's edge, whichever API is asked: late, busy, failing, dripping, cut off."""
+"""The faults that strike at the web's edge, whichever API is asked: late, busy, failing, dripping, cut off.
+
+Each is asked for with `where`: the ids and references at hand, and the route.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,21 @@ from typing import Any, Final
 
 from flask import Response
 
+from deposit_token_sdk.sandbox import invoices
 from deposit_token_sdk.sandbox.bank import Bank
 from deposit_token_sdk.sandbox.problems import Refused
 
 DROP: Final = "sandbox.drop_connection"
 """What in a request's environment has the connection cut."""
 _DRIP: Final = 0.05
+
+
+def where(bank: Bank, about: tuple[str, ...], route: str) -> dict[str, Any]:
+    """What faults are asked with; where any is in force, with the other names of what is asked about."""
+    if about and bank.faults:
+        with bank.reading() as db:
+            about += invoices.other_names(db, about)
+    return {"about": about, "route": route}
 
 
 def before(bank: Bank, where: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from deposit_token_sdk.errors import InvalidInput, NotGenuine, Unreadable
-from deposit_token_sdk.sandbox import api, clock, invoices, keyring, memory, trouble
+from deposit_token_sdk.sandbox import api, clock, keyring, memory, trouble
 from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.memory import Kept
@@ -84,21 +84,13 @@ class Api:
             raise Refused("malformed", "No text holds a NUL.")
         merchant = self._merchant(body)
         asked = api.Asked(path, request.args, _read(route, body))
-        where = self._where(route, asked)
+        where = trouble.where(self.bank, asked.about, route.template)
         trouble.before(self.bank, where)
         kept = self._decide(route, merchant, asked, body, request_id, where)
         trouble.after(self.bank, where, request.environ)
         answer = self._answer(kept, request_id)
         trouble.drip(self.bank, where, answer)
         return answer
-
-    def _where(self, route: api.Route, asked: api.Asked) -> dict[str, Any]:
-        """What faults are asked with: the route, and the ids and references at hand, an invoice's own among them."""
-        about: tuple[str | None, ...] = asked.about
-        if about and self.bank.faults:
-            with self.bank.desk() as desk:
-                about += invoices.other_names(desk, asked.about)
-        return {"about": about, "route": route.template}
 
     def _merchant(self, body: bytes) -> str:
         """Who asks: the owner of the key that signed. Raises Refused (``signature_invalid``)."""
@@ -110,23 +102,22 @@ class Api:
             raise Refused("signature_invalid", f"{error.reason}: {error}") from None
 
     def _signer(self, body: bytes) -> str:
-        with self.bank.desk() as desk:
-            owners: list[str] = []
+        owners: list[str] = []
 
-            def key(kid: str) -> VerificationKey:
-                merchant, found = keyring.merchant_key(desk.db, kid)
-                owners.append(merchant)
-                return found
+        def key(kid: str) -> VerificationKey:
+            with self.bank.reading() as db:
+                merchant, found = keyring.merchant_key(db, kid)
+            owners.append(merchant)
+            return found
 
-            http_signatures.verify_request(
-                request.method,
-                _called(),
-                _headers(),
-                body or None,
-                key,
-                now=desk.real.timestamp(),
-                nonce_seen=lambda kid, nonce: memory.nonce_seen(desk.db, kid, nonce, desk.real),
-            )
+        def seen(kid: str, nonce: str) -> bool:
+            with self.bank.desk() as desk:
+                return memory.nonce_seen(desk.db, kid, nonce, desk.real)
+
+        now = clock.real_now().timestamp()
+        http_signatures.verify_request(
+            request.method, _called(), _headers(), body or None, key, now=now, nonce_seen=seen
+        )
         return owners[-1]
 
     def _decide(
@@ -205,8 +196,11 @@ class Api:
     def _sign(self, answer: Response, body: bytes) -> None:
         if "signature" not in request.headers:
             return
-        with self.bank.desk() as desk:
-            key = keyring.current(desk.db, keyring.ANSWER)
+        with self.bank.reading() as db:
+            key = keyring.newest(db, keyring.ANSWER)
+        if key is None:
+            with self.bank.desk() as desk:
+                key = keyring.current(desk.db, keyring.ANSWER)
         try:
             added = http_signatures.sign_answer(
                 answer.status_code,

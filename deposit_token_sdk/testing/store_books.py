@@ -19,6 +19,7 @@ from deposit_token_sdk.testing.values import (
     a_message,
     a_quote,
     a_refund,
+    a_refusal,
     an_attempt,
     paid,
 )
@@ -63,7 +64,7 @@ class BooksConformance:
         refund = a_refund("f1", "r1", stage=RefundStage.DONE, bank_id="ref-1")
         back = a_confirmation("r1", "ref-1", kind=StatementKind.REFUND, refund_reference="f1", accepted_at=LATER)
         with store.begin() as tx:
-            tx.add_attempt(an_attempt("r1", quote=a_quote(), history=paid()))
+            tx.add_attempt(an_attempt("r1", ruling=a_refusal().ruling, quote=a_quote(), history=paid()))
             tx.add_attempt(an_attempt("r2", "A-2", history=paid("mv-2", stage=Stage.HELD)))
             tx.add_refund(refund)
             tx.keep_evidence("r1", back)

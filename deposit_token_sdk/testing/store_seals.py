@@ -19,7 +19,7 @@ from deposit_token_sdk.checkout import seal as sealing
 from deposit_token_sdk.checkout.seal import SOURCES, Leaf, Row, Seal
 from deposit_token_sdk.checkout.store import Decision, Review, Store, Tx, Verdict
 from deposit_token_sdk.testing.store_queues import StoreFixtures
-from deposit_token_sdk.testing.values import LATER, NOON, a_confirmation, a_message, an_attempt
+from deposit_token_sdk.testing.values import LATER, NOON, a_confirmation, a_message, a_refusal, an_attempt
 
 
 def _write_one_of_each(store: Store) -> None:
@@ -159,6 +159,14 @@ class SealConformance(StoreFixtures):
             another.submit(write).result()
             assert list(snapshot.rows("events")) == []
         assert len(_rows(store)) == 1
+
+    def test_what_was_not_offered_is_erased_by_age(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.refuse(a_refusal("old"))
+            tx.refuse(a_refusal("young", at=NOON + timedelta(days=1)))
+        assert store.seals.erase(NOON + timedelta(hours=1), LATER) == 1
+        assert store.refusals("old") == ()
+        assert len(store.refusals("young")) == 1
 
     def test_only_what_is_sealed_and_old_enough_is_erased(self, store: Store) -> None:
         def bodies() -> Iterator[tuple[str, str | None]]:

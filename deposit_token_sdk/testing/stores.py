@@ -24,6 +24,7 @@ from deposit_token_sdk.checkout.store import Decision, Review, Store, Tx, Verb, 
 from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Status, Word
 from deposit_token_sdk.models import Evidence, Proof, StatementKind
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.offers.policy import Ground, Ruling
 from deposit_token_sdk.testing.store_books import BooksConformance
 from deposit_token_sdk.testing.store_queues import THREADS, QueueConformance
 from deposit_token_sdk.testing.store_seals import SealConformance
@@ -35,6 +36,7 @@ from deposit_token_sdk.testing.values import (
     a_message,
     a_quote,
     a_refund,
+    a_refusal,
     an_attempt,
     an_intent,
     paid,
@@ -45,6 +47,7 @@ def _write_and_fail(tx: Tx) -> None:
     assert tx.claim(a_message()) is None
     assert tx.add_attempt(an_attempt())
     assert tx.fulfil("A-1", "r1", NOON)
+    assert tx.refuse(a_refusal())
     raise ZeroDivisionError
 
 
@@ -57,6 +60,7 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
         with pytest.raises(ZeroDivisionError), store.begin() as tx:
             _write_and_fail(tx)
         assert store.attempts("A-1") == ()
+        assert store.refusals("A-1") == ()
         assert store.fulfilled_by("A-1") is None
         with store.begin() as tx:
             assert tx.claim(a_message()) is None
@@ -135,6 +139,29 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
         assert store.attempt("r1") == an_attempt(
             quote=a_quote(statement=None), invoice="i-1", instructions="Pay 141.00 to DE00 …"
         )
+
+    def test_why_a_token_was_offered_comes_back_with_the_attempt(self, store: Store) -> None:
+        ruling = Ruling("allowed", "Nichts spricht dagegen.", Ground.SHOP, "a rule", "2026-02")
+        with store.begin() as tx:
+            assert tx.add_attempt(an_attempt(ruling=ruling))
+        kept = store.attempt("r1")
+        assert kept == an_attempt(ruling=ruling)
+        assert kept is not None
+        assert kept.ruling is not None
+        assert kept.ruling.allowed
+        assert kept.ruling.ground is Ground.SHOP
+
+    def test_why_tokens_were_not_offered_is_kept_once_each_without_an_attempt(self, store: Store) -> None:
+        later = a_refusal("A-1", "SBEUR", at=LATER)
+        with store.begin() as tx:
+            assert tx.refuse(later)
+            assert tx.refuse(a_refusal())
+            assert not tx.refuse(a_refusal(at=LATER))
+            assert tx.refuse(a_refusal("A-2", buyer_country="KP"))
+        assert store.refusals("A-1") == (a_refusal(), later)
+        assert [refusal.buyer_country for refusal in store.refusals("A-2")] == ["KP"]
+        assert store.attempts("A-1") == ()
+        assert store.refusals("A-3") == ()
 
     def test_an_order_has_one_live_attempt(self, store: Store) -> None:
         with store.begin() as tx:

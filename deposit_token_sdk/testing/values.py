@@ -1,5 +1,5 @@
 """Attempts, quotes and what else a store keeps, as values to test with: plain, but for what a test says of them."""
-# ruff: noqa: S106
+# ruff: noqa: S106, S107
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from attrs import evolve
 
-from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, Outgoing, RefundRecord, Verb
+from deposit_token_sdk.checkout.store import Attempt, Inbox, Intent, Outgoing, RefundRecord, Refusal, Verb
 from deposit_token_sdk.lifecycle import History, Observation, RefundStage, Stage
 from deposit_token_sdk.models import Bearer, Capture, Confirmation, Evidence, Mode, Proof, Quote, StatementKind
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.offers.policy import Ground, Ruling
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5, microseconds=7)
@@ -80,6 +81,12 @@ def a_confirmation(reference: str = "r1", movement: str = "mv-1", **changes: Any
         evidence=Evidence(Proof.JWS, StatementKind.SETTLEMENT, f"signed {movement}", '{"keys":[]}', LATER),
     )
     return evolve(plain, **changes)
+
+
+def a_refusal(order_id: str = "A-1", token: str = "SBUSD", **changes: Any) -> Refusal:
+    """A token that was not offered to a buyer in mainland China, by this SDK's own default."""
+    ruling = Ruling("mainland_china", "Not offered there.", Ground.DEFAULT, "a joint notice", "2026-02-06")
+    return evolve(Refusal(order_id, token, "CN", ruling, NOON), **changes)
 
 
 def a_refund(reference: str = "f1", attempt: str = "r1", request: str = "page-1", **changes: Any) -> RefundRecord:

@@ -26,7 +26,7 @@ from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.transport.adapter import Adapter, Prepared
-from deposit_token_sdk.transport.environment import context_of, present, proxies_of
+from deposit_token_sdk.transport.environment import context_of, present, proxies_of, shared_context
 from deposit_token_sdk.transport.wire import Bounds, Unusable, this_try, too_large
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ class Transport:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         authorities = ca_bundle or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or ""
-        self.tls = context_of(authorities)
-        if client_cert or client_key:
+        shows = client_cert or client_key
+        self.tls = context_of(authorities) if shows else shared_context(authorities)
+        if shows:
             present(self.tls, client_cert, client_key)
         self._proxies = proxies_of(environ)
         self._max_bytes = max_bytes

@@ -20,7 +20,7 @@ from urllib3.util import make_headers, parse_url
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.exchange import Request
-from deposit_token_sdk.transport.environment import context_of, proxy_for
+from deposit_token_sdk.transport.environment import proxy_for, shared_context
 from deposit_token_sdk.transport.wire import PlainPool, TLSPool
 
 _POOLS = 16
@@ -111,7 +111,7 @@ class Adapter(HTTPAdapter):
                 maxsize=self._threads,
                 proxy_headers=make_headers(proxy_basic_auth=unquote(named.auth)) if named.auth else None,
                 ssl_context=self._tls,
-                proxy_ssl_context=context_of() if named.scheme == "https" else None,
+                proxy_ssl_context=shared_context() if named.scheme == "https" else None,
             )
             self.proxy_manager[proxy] = _with_our_pools(through)
         manager: PoolManager = self.proxy_manager[proxy]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -27,6 +28,23 @@ def context_of(authorities: str = "") -> ssl.SSLContext:
         raise ConfigurationError(
             "ca_bundle_unusable", f"The certificate authorities at {authorities!r} cannot be read ({problem})."
         ) from None
+
+
+def shared_context(authorities: str = "") -> ssl.SSLContext:
+    """The process's one context that trusts these authorities; whoever changes a context makes another.
+
+    A bundle that was replaced is read anew. Raises ConfigurationError (``ca_bundle_unusable``).
+    """
+    try:
+        read_at = Path(authorities or DEFAULT_CA_BUNDLE_PATH).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return context_of(authorities)
+    return _shared(authorities, read_at)
+
+
+@lru_cache(maxsize=8)
+def _shared(authorities: str, _: int) -> ssl.SSLContext:
+    return context_of(authorities)
 
 
 def present(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -2,9 +2,10 @@
 
 The shop's worker is started when the demo stays: it sends the receipts and seals the evidence.
 
-``ISSUER`` names the API that the bank speaks (reference, jpmorgan, jpmorgan-v1): the same basket in the same shop, by
-settings only. ``ONCE=1`` ends after the purchase, ``KEEP=1`` keeps the folder of data, ``BANK_PORT`` and ``SHOP_PORT``
-name other ports than 8001 and 8000; one that is taken is stepped around. The exit code is 0 only if every step worked.
+``ISSUER`` names the API that the bank speaks (reference, antom, jpmorgan, jpmorgan-v1): the shop and its basket stay as
+they are, settings alone change. ``ONCE=1`` ends after the purchase, ``KEEP=1`` keeps the folder of data, ``BANK_PORT``
+and ``SHOP_PORT`` name other ports than 8001 and 8000; one that is taken is stepped around. ``BUYER_COUNTRY=CN`` has the
+buyer live there and not in Germany. The exit code is 0 only if every step worked.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from html import unescape
 from typing import Any, TypeVar
 
 import requests
@@ -12,18 +14,21 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
-from deposit_token_sdk import Attempt, Client, DepositTokenError, SqlStore
+from deposit_token_sdk import Attempt, Client, DepositTokenError, SqlStore, Unsupported
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.evidence import authenticate_stored
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.models import Confirmation, Proof, Quote
 from deposit_token_sdk.money import decimal_of
+from deposit_token_sdk.offers.policy import REASONS
 from examples.demo.browser import Browser
 from examples.demo.processes import StepFailed, Watch
 from examples.demo.timeline import Timeline, say
 
 PAID_IN = "SBUSD"
 SIGNED = "signed by the bank, recomputed to the unit"
+LOCKED = "locked by the bank, recomputed to the unit"
+OWN = "written by the shop, since the bank quotes none"
 OFFLINE = "verified offline with the stored key"
 CHANNEL = "told by the bank over its own channel, which convinced the shop alone"
 AT_PAR = "SBEUR"
@@ -70,7 +75,7 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     browser = Browser()
     with step("basket and checkout"):
         token = paid_in(environ)
-        order_id, page = order(browser, shop, token)
+        order_id, page = order(browser, shop, bank, token)
     with step("quote and invoice"):
         attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
         quote = required(attempt.quote, "the bank gave no quote")
@@ -108,12 +113,23 @@ def paid_in(environ: Mapping[str, str]) -> str:
         return PAID_IN if Capability.QUOTES in client.issuer.capabilities else AT_PAR
 
 
-def order(browser: Browser, shop: str, token: str = PAID_IN) -> tuple[str, str]:
-    """Fill the basket and check out; returns the order's id and the address of its page."""
+def order(browser: Browser, shop: str, bank: str, token: str = PAID_IN) -> tuple[str, str]:
+    """Fill the basket and check out; returns the order's id and the address of its page.
+
+    The buyer is where BUYER_COUNTRY says, by default in Germany. Raises StepFailed, with the reason, where the shop
+    does not offer the token there.
+    """
+    country = os.environ.get("BUYER_COUNTRY") or "DE"
     browser.open(shop)
     browser.submit("/basket")
     browser.open("/checkout")
-    browser.submit("/checkout", token=token, country="DE")
+    browser.submit("/checkout", token=token, country=country)
+    refused = re.search(rf'data-refused="{token}" data-reason="([a-z_]+)" data-ground="([^"]+)"', browser.text)
+    if refused is not None:
+        asked = len(control(bank, "invoices"))
+        told = f"{token} is not offered to a buyer in {country} ({refused[1]}): {REASONS[refused[1]]}"
+        told += f" [{unescape(refused[2])}]"
+        raise StepFailed(f"{told} The bank was asked for {asked or 'no'} invoices.")
     found = required(ORDER.search(browser.text), f"{browser.url} is not the page of an order")
     return found[1], browser.url
 
@@ -145,7 +161,7 @@ def tell_price(timeline: Timeline, attempt: Attempt, quote: Quote) -> None:
     timeline.tell(
         "quote",
         f"{quote.price} at {quote.rate} is {amount(quote.due, quote)}, fee {amount(quote.fee, quote)} ({bearer}): "
-        f"{'written by the shop, since the bank quotes none' if quote.statement is None else SIGNED}",
+        f"{SIGNED if quote.statement else OWN if quote.token == AT_PAR else LOCKED}",
     )
     invoice = required(attempt.invoice, "the bank gave no invoice")
     timeline.tell("invoice", f"{invoice}, reference {attempt.reference}")
@@ -162,11 +178,12 @@ def tell_confirmation(timeline: Timeline, confirmation: Confirmation, quote: Quo
 
 def tell_supply(timeline: Timeline, environ: Mapping[str, str], quote: Quote) -> None:
     """That the bank holds as much as it has issued, by its own signed word."""
-    with Client.from_env(environ) as client:
-        if Capability.SIGNED_STATEMENTS not in client.issuer.capabilities:
-            timeline.tell("supply", "this bank attests none")
-            return
-        backing = client.backing(PAID_IN)
+    try:
+        with Client.from_env(environ) as client:
+            backing = client.backing(PAID_IN)
+    except Unsupported as lacking:
+        timeline.tell("supply", f"{lacking.issuer} attests none by this API")
+        return
     if backing.circulation != backing.deposits:
         raise StepFailed(f"{backing.circulation} units are in circulation, but deposits are {backing.deposits}")
     timeline.tell(

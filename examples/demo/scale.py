@@ -92,7 +92,7 @@ def tell_receipt(stage: Stage, timeline: Timeline, worker: Process, receipt: Pat
 def tell_sweep(stage: Stage, timeline: Timeline, worker: Process, bank: str, shop: str, store: SqlStore) -> None:
     """That the sweep finds a payment of which the shop never heard."""
     with step("sweep"):
-        order_id, _ = order(Browser(), shop)
+        order_id, _ = order(Browser(), shop, bank)
         attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
         control(bank, "drop_webhooks", invoice=attempt.invoice, count=None)
         control(bank, "pay", invoice=attempt.invoice)

@@ -75,8 +75,9 @@ def start_bank(stage: Stage) -> tuple[str, str, dict[str, str]]:
         "bank", [*command, "--webhook-url", f"{shop}/webhooks/sandbox-bank"], stage.data / "bank.log", environ
     )
     say(f"  bank at {bank}")
-    speaks = ["--env", "--dialect", os.environ.get("ISSUER") or "reference"]
-    environ |= settings(stage.watch.output("bank's settings", [*command, *speaks], environ))
+    dialect = os.environ.get("ISSUER") or "reference"
+    asked = [*command, "--env", "--dialect", dialect]
+    environ |= settings(stage.watch.output("bank's settings", asked, environ))
     return bank, shop, environ | shop_settings(stage.data, shop)
 
 
@@ -88,6 +89,7 @@ def shop_settings(data: Path, shop: str) -> dict[str, str]:
         "SHOP_DATABASE": str(data / "shop.db"),
         "SHOP_RECEIPTS": str(data / "receipts"),
         "SHOP_SECRET_KEY": secrets.token_urlsafe(32),
+        "DEPOSIT_TOKEN_MERCHANT_COUNTRY": os.environ.get("DEPOSIT_TOKEN_MERCHANT_COUNTRY") or "DE",
         "SHOP_ADMIN_PASSWORD": os.environ.get("SHOP_ADMIN_PASSWORD") or secrets.token_urlsafe(9),
     }
 

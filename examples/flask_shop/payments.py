@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 
 from deposit_token_sdk import (
     Attempt,
-    BankUnavailable,
     Checkout,
     Client,
     DepositTokenError,
@@ -28,14 +27,11 @@ from deposit_token_sdk import (
 )
 from deposit_token_sdk.checkout.store import RefundRecord
 from deposit_token_sdk.issuers.protocol import Capability
-from deposit_token_sdk.models import Token
 from examples.flask_shop import receipts
 from examples.flask_shop.models import Order, db
 
 log = logging.getLogger(__name__)
 
-TOKENS_FOR = 300.0
-"""Seconds for which the bank's list of tokens is not asked for again."""
 ASK_EVERY = 2.0
 """Seconds between two questions to the bank about one order, however many tabs look at it."""
 
@@ -69,18 +65,6 @@ class Payments:
         self.store = store
         self.checkout = Checkout(client, store)
         self._pace = Pace(ASK_EVERY)
-        self._tokens: tuple[Token, ...] = ()
-        self._tokens_at = -TOKENS_FOR
-
-    def tokens(self) -> tuple[Token, ...]:
-        """The tokens a buyer may choose from; the last known ones while the bank cannot be reached."""
-        if time.monotonic() - self._tokens_at >= TOKENS_FOR:
-            try:
-                self._tokens, self._tokens_at = self.client.tokens(), time.monotonic()
-            except BankUnavailable:
-                if not self._tokens:
-                    raise
-        return self._tokens
 
     def start(self, order: Order, digest: str, token: str, country: str, return_url: str) -> Attempt:
         """Have the order, as it stands in this content, priced and invoiced in this token."""

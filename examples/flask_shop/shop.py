@@ -32,6 +32,7 @@ from deposit_token_sdk import (
 )
 from deposit_token_sdk.evidence import authenticate_stored
 from deposit_token_sdk.models import Confirmation, Proof
+from deposit_token_sdk.offers.policy import REASONS
 from examples.flask_shop import basket, invoice, languages, orders
 from examples.flask_shop.catalogue import COUNTRIES
 from examples.flask_shop.languages import N_
@@ -51,6 +52,7 @@ SOLD_OUT_WORDS = {
     "unsupported_currency": N_("The bank does not price that currency in this token. Choose another token."),
     "unsupported": N_("The bank does not price that currency in this token. Choose another token."),
 }
+COUNTRY_REASONS = {"mainland_china", "embargo", "country_not_served", "country_unknown", "unlicensed"}
 UNREACHABLE = N_(
     "The bank cannot be reached at the moment. Whoever has already paid need do nothing: the page of the order will "
     "show it. If you have not paid yet, please try again shortly."
@@ -118,22 +120,31 @@ def checkout() -> str | AnyResponse:
         orders.part_with_ticket()
         orders.ticket()
         order = None
+    country, token = (order.country, order.token) if order else ("DE", "")
+    if request.args.get("country") in COUNTRIES:
+        country = request.args["country"]
     try:
-        tokens = payments().tokens()
+        offers = payments().checkout.offers(basket.total(chosen), country)
     except DepositTokenError as error:
         current_app.logger.warning("No list of tokens: %s", error)
-        tokens = ()
-    country, token = (order.country, order.token) if order else ("DE", "")
-    codes = [known.code for known in tokens]
+        offers = None
+    codes = [offer.token.code for offer in offers or ()]
     return render_template(
         "checkout.html",
         choices=chosen,
         total=basket.total(chosen),
-        tokens=tokens,
+        offers=offers,
+        refused_word=refused_word,
         countries=COUNTRIES,
         country=country,
         token=token if token in codes else next(iter(codes), ""),
     )
+
+
+@shop.post("/checkout/offers")
+def show_offers() -> AnyResponse:
+    """Show what can be paid with in the country that is chosen now."""
+    return redirect(url_for("shop.checkout", country=request.form.get("country")), 303)
 
 
 @shop.post("/checkout")
@@ -142,7 +153,8 @@ def place_order() -> AnyResponse:
     token, country = request.form.get("token", ""), request.form.get("country", "")
     if not chosen:
         return redirect(url_for("shop.show_basket"), 303)
-    if country not in COUNTRIES or all(known.code != token for known in payments().tokens()):
+    offers = payments().checkout.offers(basket.total(chosen), country)
+    if country not in COUNTRIES or token not in {known.token.code for known in (*offers.allowed, *offers.refused)}:
         flash(_("Choose a country and a token from the lists."), "warning")
         return redirect(url_for("shop.checkout"), 303)
     order = orders.place(basket.lines(chosen), country, token)
@@ -283,6 +295,10 @@ def _start(found: Order, digest: str, token: str, country: str, *, otherwise: st
         return _as_it_was(found, changed=True)
     except NotAllowed as error:
         current_app.logger.info("Order %s was not started: %s", found.id, error)
+        if error.reason in REASONS:  # the offer policy's: the bank was not asked, and an earlier price still stands
+            orders.stay_with(found, payments().view(found.id).attempt)
+            flash(f"{token}: {refused_word(error.reason)}", "warning")
+            return redirect(otherwise, 303)
         return _not_started(found, digest, error)
     except OutcomeUnknown:
         current_app.logger.warning("The bank's answer on order %s is not known yet", found.id)
@@ -296,6 +312,13 @@ def _start(found: Order, digest: str, token: str, country: str, *, otherwise: st
         flash(_(UNREACHABLE), "warning")
         return redirect(otherwise, 303)
     return redirect(url_for("shop.order", address=found.address), 303)
+
+
+def refused_word(reason: str) -> str:
+    """Why a token is not offered, as a buyer is told it."""
+    if reason in COUNTRY_REASONS:
+        return _("This token is not offered to buyers in that country.")
+    return _("This shop does not offer this token.")
 
 
 def _not_started(found: Order, digest: str, error: NotAllowed) -> AnyResponse:

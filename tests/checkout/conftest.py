@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,19 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def shop(bank: Sandbox, database: Engine) -> Iterator[Shop]:
     """On SQLite, and where the test is marked `databases.ON_BOTH` on PostgreSQL too."""
+    with open_shop(bank, database) as made:
+        yield made
+
+
+@contextmanager
+def open_shop(bank: Sandbox, database: Engine, dialect: str = "reference") -> Iterator[Shop]:
+    """A new merchant's shop, its client speaking that dialect of the bank's."""
     sessions = sessionmaker(database)
     SHOP.create_all(database)
     store = SqlStore(sessions)
     store.create_schema()
     merchant = f"shop-{next(_numbers)}"
-    environment = bank.control.create_merchant(merchant)
+    environment = bank.control.create_merchant(merchant, dialect=dialect)
     with Client.from_env(environment) as client:
         checkout = Checkout(client, store)
         app = Flask("shop")

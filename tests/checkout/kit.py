@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from attrs import define, field
-from sqlalchemy import Column, MetaData, String, Table, insert, select
+from sqlalchemy import Column, MetaData, String, Table, event, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.serving import BaseWSGIServer
 
@@ -123,8 +123,10 @@ def register_hooks(shop: Shop) -> None:
     names = ("authorized", "underpaid", "overpaid", "expired", "cancelled", "refunded", "refund_failed", "returned")
     for name in (*names, "review"):
 
-        def note(news: News, _: Session, name: str = name) -> None:
-            shop.told.append((name, news.detail))
+        def note(news: News, session: Session, name: str = name) -> None:
+            """Told is what was committed: who waits for it finds the tables as it says."""
+            what = (name, news.detail)
+            event.listen(session, "after_commit", lambda _: shop.told.append(what), once=True)
 
         getattr(shop.checkout, f"on_{name}")(note)
 

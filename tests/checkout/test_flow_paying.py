@@ -353,7 +353,7 @@ def test_a_checkout_of_two_clients_asks_the_bank_that_lists_the_token(shop: Shop
         assert shop.start(checkout=checkout).issuer == "sandbox-bank"
         two = shop.restarted(client=[Client.from_env(shop.environment), other])
         with pytest.raises(InvalidInput) as refused:
-            shop.start("A-2", checkout=two, token="NOSUCH")
+            shop.start("A-2", checkout=two, token="KINEXYS-USD")
     assert refused.value.reason == "unknown_token"
 
 

@@ -213,7 +213,7 @@ def fragile_later(shop: Shop, carrier: Carrier, now: datetime) -> Checkout:
 
 def test_what_the_bank_refuses_ends_the_attempt_and_the_order_can_start_anew(shop: Shop) -> None:
     with pytest.raises(BankRefused) as refused:
-        shop.start(token="NOSUCH")
+        shop.start(token="KINEXYS-USD")
     assert refused.value.code == "unknown_token"
     assert refused.value.request_id
     (attempt,) = shop.checkout.store.attempts("A-1")

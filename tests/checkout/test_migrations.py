@@ -18,9 +18,9 @@ from sqlalchemy.orm import sessionmaker
 
 from deposit_token_sdk import SqlStore
 from deposit_token_sdk.checkout.sql import metadata
-from tests.databases import ON_BOTH, address, fresh
+from tests.databases import EMPTY, ON_BOTH, address, fresh
 
-pytestmark = ON_BOTH
+pytestmark = [ON_BOTH, EMPTY]
 
 PAGE = Path(__file__).parents[2] / "docs/database.md"
 

@@ -24,6 +24,7 @@ def test_late_money_that_comes_after_other_late_money_was_sent_back_waits_for_a_
         shop.bank.control.pay(attempt.reference)
         shop.checkout.refresh("A-1")
         assert shop.bank_received(attempt.reference) == due_of(attempt)
+        assert shop.reviews() == ["late"]
         decide(shop, "late", REFUND)
         assert shop.bank_received(attempt.reference) == 0
     assert shop.fulfilled() == []

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
 
+from deposit_token_sdk.checkout.sql import prepare_sqlite
 from tests.databases import ON_BOTH, address
 
 PROGRAM = """
@@ -61,3 +66,19 @@ def test_after_a_fork_each_process_reads_its_own_answers_from_the_database(datab
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_many_that_start_at_once_on_a_new_file_all_find_it_prepared(tmp_path: Path) -> None:
+    for turn in range(20):
+        engines = [create_engine(f"sqlite:///{tmp_path / str(turn)}", poolclass=NullPool) for _ in range(8)]
+        for engine in engines:
+            prepare_sqlite(engine)
+        at_once = threading.Barrier(len(engines))
+
+        def journal(engine: Engine, at_once: threading.Barrier = at_once) -> object:
+            at_once.wait(15)
+            with engine.connect() as connection:
+                return connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+
+        with ThreadPoolExecutor(len(engines)) as pool:
+            assert set(pool.map(journal, engines)) == {"wal"}

@@ -23,7 +23,7 @@ from deposit_token_sdk.checkout.store import Store, Tx
 from deposit_token_sdk.errors import ConfigurationError, DatabaseBusy, InvalidInput
 from deposit_token_sdk.testing.stores import StoreConformance
 from deposit_token_sdk.testing.values import HUGE, LATER, NOON, a_message, an_attempt, an_outgoing, paid
-from tests.databases import ON_BOTH, address, fresh
+from tests.databases import EMPTY, ON_BOTH, address, fresh
 
 PROCESSES, THREADS, ROUNDS = 4, 16, 6
 
@@ -84,8 +84,9 @@ class TestOnASessionmaker(StoreConformance):
         return made
 
 
-@ON_BOTH
 class TestOnFlaskSqlalchemysSession(StoreConformance):
+    """On SQLite; how the session itself behaves on PostgreSQL is in test_sql_session."""
+
     @pytest.fixture
     def app(self, database: sa.Engine) -> Iterator[Flask]:
         app = Flask("shop")
@@ -156,6 +157,7 @@ def test_the_schema_can_be_created_again_and_its_tables_carry_the_prefix(made: S
 
 
 @ON_BOTH
+@EMPTY
 def test_many_processes_may_create_the_schema_at_once(database: sa.Engine) -> None:
     together = Barrier(8, timeout=30)
 
@@ -170,6 +172,7 @@ def test_many_processes_may_create_the_schema_at_once(database: sa.Engine) -> No
 
 
 @ON_BOTH
+@EMPTY
 def test_the_schema_is_created_whole_or_not_at_all(database: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqlStore(sessionmaker(database))
     reserved = "sqlite_reserved" if database.dialect.name == "sqlite" else "pg_reserved"

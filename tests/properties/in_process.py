@@ -105,7 +105,7 @@ def open_bank(folder: Path) -> Iterator[InProcessBank]:
         bank.close()
 
 
-def _enrol(merchant: str, name: str, webhook_url: str | None) -> NoReturn:
+def _enrol(merchant: str, name: str, webhook_url: str | None, dialect: str) -> NoReturn:
     raise NotImplementedError("Merchants are taken on by new_merchant.")
 
 

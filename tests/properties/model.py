@@ -457,10 +457,11 @@ class Model:
             for name in fresh:
                 self._review(attempt, "refunded_before_paid", name)
         else:
-            if attempt.received() > attempt.due:
+            if attempt.received() - sent_back > attempt.due:
                 self._review(attempt, "overpaid", fresh[-1])
             if attempt.late() and not self.accepts_late:
-                self._review(attempt, "late", "hold")
+                if not any(reason == "late" for of, reason, _ in self.reviews if of == attempt.reference):
+                    self._review(attempt, "late", f"hold:{attempt.received()}")
             else:
                 self.fulfilled[attempt.order] = attempt.reference
 

@@ -136,19 +136,19 @@ class Stage:
         if BANK in names:
             self.arm()
 
-    def work_off(self, ahead: int, ends: float) -> None:
-        """Let two workers do all that is due `ahead` seconds from now: that is soon enough for what was put off."""
+    def work_off(self, names: str, ahead: int, ends: float) -> None:
+        """Let a worker a letter do all that is due `ahead` seconds from now: soon enough for what was put off."""
         environ = self.environ | {"TORTURE_AHEAD": str(ahead)}
         once = [*self._work(), "--once", "--older-than", "0"]
         log = self.folder / "worker.log"
-        pair = [Part(f"worker that tidies up ({name})", once, log, environ, lambda: True) for name in "ab"]
+        workers = [Part(f"worker that tidies up ({name})", once, log, environ, lambda: True) for name in names]
         try:
-            for one in pair:
+            for one in workers:
                 one.start()
-            for one in pair:
+            for one in workers:
                 one.finish(ends)
         finally:
-            for one in pair:
+            for one in workers:
                 one.end()
 
     def prove_evidence(self, ends: float) -> None:
@@ -317,7 +317,8 @@ class Run:
             if round_ == 1:
                 stage.control("advance", seconds=_QUARTER_HOUR * 2)
             self._until(lambda: stage.queued() == 0, ends)
-            trouble = _trouble(partial(stage.work_off, _TWO_HOURS + _QUARTER_HOUR * round_, ends))
+            names = "ab" if round_ == 1 else "a"
+            trouble = _trouble(partial(stage.work_off, names, int(_TWO_HOURS * 1.5**round_), ends))
             if time.monotonic() > ends or (round_ > 1 and not trouble and not self._moving()):
                 break
         for told in (trouble, _trouble(partial(stage.prove_evidence, ends))):

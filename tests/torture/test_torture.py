@@ -76,34 +76,27 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_a_short_run_ends_without_differences(tmp_path: Path, database: str) -> None:
-    with torture(tmp_path, SEED="5", PURCHASES="25", DATABASES=database) as process:
+    with torture(tmp_path, SEED="5", PURCHASES="12", DATABASES=database) as process:
         lines = said(process)
     assert lines[0] == "seed 5 (SEED=5 repeats this run's choices)"
     assert lines[-1] == "differences: 0", "\n".join(lines)
     assert process.returncode == 0
     (line,) = [line for line in lines if line.startswith(f"{database}: ")]
-    assert re.search(LINE.format(database=database, count=25), line), line
+    assert re.search(LINE.format(database=database, count=12), line), line
     assert all(int(count) >= 1 for count in re.findall(r"(?:shop|worker|bank) (\d+)", line))
     assert list(tmp_path.iterdir()) == []
     assert left_running(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("lost-commits", ""),
-        ("older-copy", "expected an attempt in the shop, found none"),
-        ("lost-refund", "among its refunds, found none"),
-    ],
-)
-def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path, kind: str, told: str) -> None:
-    with torture(tmp_path, SEED="9", PURCHASES="20", DATABASES="sqlite", SABOTAGE=kind) as process:
+def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path) -> None:
+    """One whole run; what each kind of loss is told as, test_audit has."""
+    environ = {"SEED": "9", "PURCHASES": "20", "MINUTES": "1.5", "DATABASES": "sqlite", "SABOTAGE": "lost-commits"}
+    with torture(tmp_path, **environ) as process:
         lines = said(process)
     assert process.returncode == 1
     count = re.fullmatch(r"differences: (\d+)", lines[-1])
     assert count, "\n".join(lines)
     assert int(count[1]) == len([line for line in lines if line.startswith("difference on sqlite: ")]) >= 1
-    assert any(told in line for line in lines), "\n".join(lines)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -99,15 +99,17 @@ class JPMorganIssuer:
 
     def create_invoice(self, asked: NewInvoice) -> Exchange[Invoice]:
         """The merchant's own record of what is due; nothing is sent until the buyer agrees. Raises InvalidInput."""
-        if asked.expires_at is None:
-            raise InvalidInput("no_expiry", "An invoice of this issuer needs the quote's expiry.")
+        if asked.quote is None:
+            raise InvalidInput(
+                "no_quote", "An invoice of this issuer needs its quote, whose expiry goes with the payment."
+            )
         token = self._options.token(asked.token)
         if token is None:
             raise InvalidInput("unknown_token", f"{self.name} takes {self._listed()}, not {asked.token!r}.")
-        expires = int(asked.expires_at.timestamp())
+        expires = int(asked.quote.expires_at.timestamp())
         reference = record.check_reference(asked.reference)
         known = record.Record(reference, token.code, asked.due, expires, asked.quote_digest)
-        record.line_of(record.read_id(known.id), asked.expires_at)  # what cannot be paid is refused at once
+        record.line_of(record.read_id(known.id), asked.quote.expires_at)  # what cannot be paid is refused at once
         return immediately(self._teller.invoice(known))
 
     def _listed(self) -> str:
@@ -196,8 +198,8 @@ class JPMorganIssuer:
                 return refund
         raise BankRefused("unknown_refund", f"The bank knows no refund {refund_id!r}.", status=404, request_id=None)
 
-    def find_refund(self, reference: str) -> Exchange[Refund | None]:
-        """The refund by the shop's reference; None if the bank knows none."""
+    def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
+        """The refund by the shop's reference; None if the bank knows none. It is found without its invoice."""
         payments, _ = yield from self._payments(record.check_reference(reference))
         return next((refund for one in payments if (refund := self._teller.refund(one)) is not None), None)
 
@@ -374,9 +376,7 @@ class JPMorganIssuer:
         text = f"The bank refused {route} ({response.status}, {told.code or 'no code'}): {told.told or reason}."
         if reason in words.UNCERTAIN:
             return BankUnavailable(reason, text, request_id=request_id)
-        error = BankRefused(told.code or reason, text, status=response.status, request_id=request_id)
-        error.reason = reason
-        return error
+        return BankRefused(told.code or reason, text, status=response.status, request_id=request_id, reason=reason)
 
     def _signing(self) -> SigningKey:
         if self._key is None:

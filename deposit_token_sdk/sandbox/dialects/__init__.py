@@ -2,7 +2,8 @@
 
 Each dialect is a function ``(bank) -> Blueprint`` under the paths of the bank it speaks for, all of them over the same
 ledger, faults and control. Beside that function its module has ``environment``, the settings of a merchant's shop, and
-``message``, a webhook of this bank in that bank's words. Third parties add one by the entry point
+``message``, a webhook of this bank in that bank's words; where a 2xx alone does not end its repetition, also ``taken``,
+which says so of status and answer. Third parties add one by the entry point
 ``deposit_token_sdk.dialects``.
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 GROUP: Final = "deposit_token_sdk.dialects"
 
 DIALECTS: Final[Mapping[str, str]] = {
+    "antom": "deposit_token_sdk.sandbox.dialects.antom:blueprint",
     "jpmorgan": "deposit_token_sdk.sandbox.dialects.jpmorgan_v2:blueprint",
     "jpmorgan-v1": "deposit_token_sdk.sandbox.dialects.jpmorgan_v1:blueprint",
 }
@@ -64,6 +66,13 @@ def message(desk: Desk, merchant: str, body: bytes) -> tuple[dict[str, str], byt
     """Headers and body of a webhook in the words of the merchant's dialect; None where that says nothing of it."""
     name = spoken(desk.db, merchant)
     return None if name is None else _module(name).message(desk, merchant, body)
+
+
+def taken(desk: Desk, merchant: str, status: int, answer: str) -> bool:
+    """Whether a webhook so answered is done with."""
+    name = spoken(desk.db, merchant)
+    judge = None if name is None else getattr(_module(name), "taken", None)
+    return 200 <= status < 300 if judge is None else bool(judge(status, answer))
 
 
 def spoken(db: Connection, merchant: str) -> str | None:

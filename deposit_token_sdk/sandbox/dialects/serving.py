@@ -9,7 +9,7 @@ from attrs import frozen
 from flask import Response, request
 
 from deposit_token_sdk.errors import NotGenuine, Unreadable
-from deposit_token_sdk.sandbox import invoices, memory, trouble
+from deposit_token_sdk.sandbox import memory, trouble
 from deposit_token_sdk.sandbox.bank import Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.memory import Kept
@@ -33,10 +33,7 @@ class Serving:
 
         A key is remembered with the whole request, for the merchant who is its `owner`.
         """
-        where: dict[str, Any] = {"about": about, "route": route}
-        if about and self.bank.faults:
-            with self.bank.desk() as desk:
-                where["about"] += invoices.other_names(desk, about)
+        where = trouble.where(self.bank, about, route)
         try:
             trouble.before(self.bank, where)
             done = self._done(work, owner, key, where)

@@ -7,10 +7,22 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+from deposit_token_sdk.checkout.own_quotes import own_quote
 from deposit_token_sdk.exchange import Request
 from deposit_token_sdk.issuers.jpmorgan import record
 from deposit_token_sdk.issuers.jpmorgan.issuer import JPMorganIssuer
-from deposit_token_sdk.models import Capture, NewCollection, NewInvoice, NewRefund
+from deposit_token_sdk.models import (
+    Bearer,
+    Capture,
+    Mode,
+    NewCollection,
+    NewInvoice,
+    NewQuote,
+    NewRefund,
+    Token,
+    TokenKind,
+)
+from deposit_token_sdk.money import Money
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from deposit_token_sdk.testing.rehearsal import START, Reply
@@ -25,6 +37,13 @@ RECORD = record.Record(REFERENCE, "SBEUR", 12850, int(START) + 900, DIGEST)
 INVOICE = RECORD.id
 LINE = record.line_of(RECORD, ASKED_AT)
 MERCHANT_ACCOUNT, BUYER_ACCOUNT = "0070103277", "8830699900"
+QUOTE = own_quote(
+    NewQuote(REFERENCE, REFERENCE[:8], Money("128.50", "EUR"), "SBEUR", Bearer.CRED, KEY),
+    Token("SBEUR", "EUR", 2, "jpmorgan", TokenKind.DEPOSIT, "kinexys"),
+    "demo-shop",
+    Mode.TEST,
+    EXPIRES,
+)
 TOKEN = Reply.json({"access_token": "token-1", "token_type": "bearer", "expires_in": 3600})
 
 
@@ -74,7 +93,7 @@ def new_invoice(**more: Any) -> NewInvoice:
         "capture": Capture.AUTOMATIC,
         "return_url": "https://shop.example/back",
         "key": KEY,
-        "expires_at": EXPIRES,
+        "quote": QUOTE,
     }
     return NewInvoice(**(values | more))
 

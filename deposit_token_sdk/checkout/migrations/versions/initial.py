@@ -16,8 +16,8 @@ depends_on = None
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _TABLES = (
-    "installation attempts observations words movements intents refunds events evidence fulfilments reviews decisions "
-    "outgoing seals leaves"
+    "installation attempts refusals observations words movements intents refunds events evidence fulfilments reviews "
+    "decisions outgoing seals leaves"
 ).split()
 
 
@@ -59,7 +59,7 @@ def _payments() -> None:
         sa.Column("number", _NUMBER, nullable=False),
         *_texts(
             "reference order_id live_order? issuer token price content bearer capture buyer_country "
-            "return_url created_at quote? statement? invoice? pay_url? instructions? ended? due_at?"
+            "return_url created_at ruling? quote? statement? invoice? pay_url? instructions? ended? due_at?"
         ),
         sa.PrimaryKeyConstraint("number", name="pk_deposit_token_attempts"),
         sa.UniqueConstraint("reference", name="uq_deposit_token_attempts_reference"),
@@ -67,6 +67,12 @@ def _payments() -> None:
     )
     _index("attempts", ["due_at"], where="due_at IS NOT NULL")
     _index("attempts", ["order_id"])
+    op.create_table(
+        "deposit_token_refusals",
+        *_texts("order_id token buyer_country reason ruling at"),
+        sa.PrimaryKeyConstraint("order_id", "token", "buyer_country", "reason", name="pk_deposit_token_refusals"),
+    )
+    _index("refusals", ["at"])
     op.create_table(
         "deposit_token_observations",
         *_texts("reference movement stage units accepted_at"),
