@@ -4,6 +4,7 @@ databases that tests run on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from tests import databases
 
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# The shops that tests start inherit the environment, and refuse a setting that they do not know: what names the folder
+# of the banks' documents goes by another name from here on (`tests.documents`).
+if "DEPOSIT_TOKEN_SPECS" in os.environ:
+    os.environ["BANK_DOCUMENTS"] = os.environ.pop("DEPOSIT_TOKEN_SPECS")
 
 
 def pytest_unconfigure() -> None:

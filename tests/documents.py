@@ -1,6 +1,7 @@
 """The banks' own documents, as the judges of what we send and of what the dialects answer.
 
-They are not ours to hand on: DEPOSIT_TOKEN_SPECS names the folder where they lie.
+They are not ours to hand on: DEPOSIT_TOKEN_SPECS names the folder where they lie, which `conftest`
+hands on as BANK_DOCUMENTS.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ WHERE = (
 
 def require(version: int) -> None:
     """Skip the test where the document is not at hand."""
-    folder = os.environ.get("DEPOSIT_TOKEN_SPECS", "")
+    folder = os.environ.get("BANK_DOCUMENTS", "")
     if not folder or not (Path(folder) / FILES[version]).is_file():
         pytest.skip(WHERE.format(file=FILES[version]))
 
@@ -33,7 +34,7 @@ def require(version: int) -> None:
 @cache
 def document(version: int) -> Any:
     """The document as it stands."""
-    path = Path(os.environ["DEPOSIT_TOKEN_SPECS"]) / FILES[version]
+    path = Path(os.environ["BANK_DOCUMENTS"]) / FILES[version]
     return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 

@@ -81,8 +81,10 @@ class Shop:
 
 
 @contextmanager
-def shop(tmp_path: Path, version: int, **settings: str) -> Iterator[Shop]:
-    """A shop that is open, its callbacks received over HTTP."""
+def shop(
+    tmp_path: Path, version: int, spoken: str = "reference", tls_port: int | None = None, **settings: str
+) -> Iterator[Shop]:
+    """A shop that is open, its callbacks received over HTTP. `spoken` is the dialect that it spoke before."""
     engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}", connect_args={"timeout": 30})
     prepare_sqlite(engine)
     store = SqlStore(sessionmaker(engine))
@@ -93,10 +95,11 @@ def shop(tmp_path: Path, version: int, **settings: str) -> Iterator[Shop]:
     callbacks: list[bytes] = []
     answered: list[int] = []
     told: list[tuple[str, str]] = []
-    with Sandbox(tmp_path / "bank") as bank:
+    with Sandbox(tmp_path / "bank", tls_port=tls_port) as bank:
+        bank.environment(dialect=spoken)
         named = bank.environment(address, "jpmorgan" if version == 2 else "jpmorgan-v1")
         more = {f"DEPOSIT_TOKEN_{name}": value for name, value in settings.items()}
-        wire = Recorder(Transport(environ={}))
+        wire = Recorder(Transport(ca_bundle=named.get("DEPOSIT_TOKEN_CA_BUNDLE", ""), environ={}))
         client = Client(JPMorganIssuer(Settings.from_env(named | more)), transport=wire)
         open_shop = Shop(version, bank, Checkout(client, store), wire, callbacks, answered, told)
         open_shop.checkout = checkout = Checkout(client, store, now=open_shop.now)

@@ -66,6 +66,17 @@ def test_a_purchase_and_its_refund_move_just_that_money_and_every_message_is_as_
 
 
 @VERSIONS
+def test_the_same_purchase_is_made_over_tls_by_a_shop_that_spoke_antom_s_api_before(
+    tmp_path: Path, version: int
+) -> None:
+    with jpmorgan.shop(tmp_path, version, spoken="antom", tls_port=0) as shop:
+        shop.start()
+        assert shop.checkout.collect("A-1").paid
+        assert all(request.url.startswith("https://127.0.0.1:") for request, _ in shop.wire.seen)
+        until(lambda: shop.answered == [200])
+
+
+@VERSIONS
 def test_a_callback_alone_pays_an_order_whose_answer_never_came(tmp_path: Path, version: int) -> None:
     with jpmorgan.shop(tmp_path, version, ATTEMPTS="1") as shop:
         shop.start()

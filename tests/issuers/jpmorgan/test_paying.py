@@ -99,6 +99,12 @@ def test_a_reference_that_the_bank_does_not_take_is_refused_before_anything_is_s
     assert refused.value.reason == "bad_reference"
 
 
+def test_an_invoice_without_its_quote_is_refused() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        rehearse(bank.issuer().create_invoice(bank.new_invoice(quote=None)), [])
+    assert refused.value.reason == "no_quote"
+
+
 def test_the_remittance_line_fits_the_banks_one_line_and_is_read_back_whole() -> None:
     assert len(LINE) <= record.LONGEST_LINE
     line = record.read_line(LINE)
