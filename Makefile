@@ -18,7 +18,8 @@ export PYTHONDONTWRITEBYTECODE =
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo          start bank and shop, buy once, leave both running (ONCE=1: stop after the purchase; ISSUER=antom)'
+	@echo 'make demo          start bank and shop, buy once, leave both running'
+	@echo '                   (ONCE=1: stop after the purchase; ISSUER=antom, jpmorgan, jpmorgan-v1)'
 	@echo 'make demo-scale    the same on PostgreSQL, Redis, gunicorn and Celery (ONCE=1 too)'
 	@echo 'make test          the tests; Chromium, PostgreSQL and Redis are installed for them'
 	@echo 'make check         lint, types and floors; make -k check runs all of them'

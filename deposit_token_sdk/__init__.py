@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout.flow import Checkout as Checkout
-    from deposit_token_sdk.checkout.flow import OrderView as OrderView
     from deposit_token_sdk.checkout.hooks import Late as Late
     from deposit_token_sdk.checkout.hooks import News as News
     from deposit_token_sdk.checkout.hooks import Paid as Paid
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from deposit_token_sdk.checkout.sql import SqlStore as SqlStore
     from deposit_token_sdk.checkout.store import Attempt as Attempt
     from deposit_token_sdk.checkout.store import Verdict as Verdict
+    from deposit_token_sdk.checkout.view import OrderView as OrderView
     from deposit_token_sdk.client import Client as Client
     from deposit_token_sdk.errors import BankRefused as BankRefused
     from deposit_token_sdk.errors import BankUnavailable as BankUnavailable
@@ -46,11 +46,12 @@ if TYPE_CHECKING:
     from deposit_token_sdk.words import Proof as Proof
 
 _HOMES = {
-    "checkout.flow": ("Checkout", "OrderView"),
+    "checkout.flow": ("Checkout",),
     "checkout.hooks": ("Late", "News", "Paid"),
     "checkout.receiving": ("Answer",),
     "checkout.sql": ("SqlStore",),
     "checkout.store": ("Attempt", "Verdict"),
+    "checkout.view": ("OrderView",),
     "client": ("Client",),
     "errors": (
         "BankRefused",

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, Self, TypeVa
 
 from attrs import frozen
 
-from deposit_token_sdk.errors import DepositTokenError, InvalidInput
+from deposit_token_sdk.errors import DepositTokenError, InvalidInput, Unsupported
 from deposit_token_sdk.exchange import Exchange, NoAnswer, Pause, Request, Response, Resumed, request_id
 from deposit_token_sdk.instrumentation import OK, CallDetails, Hook, log_call, tell
-from deposit_token_sdk.issuers.protocol import Issuer
+from deposit_token_sdk.issuers.protocol import Collects, Issuer
 
 if TYPE_CHECKING:
     from deposit_token_sdk.settings import OfferRules
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Host = TypeVar("Host")
 
 
 class Carrier(Protocol):
@@ -97,13 +98,18 @@ def _done(step: Request | Pause, transport: Carrier, clock: Clock, began: float)
     return transport.answer(step, step.timeout, began)
 
 
-def _verb(method: Callable[Concatenate[Issuer, P], Exchange[T]]) -> Callable[Concatenate[Client, P], T]:
-    """The issuer's method as a method of the client: same name, parameters and result, run to its end."""
+def _verb(method: Callable[Concatenate[Host, P], Exchange[T]]) -> Callable[Concatenate[Client, P], T]:
+    """The issuer's method as a method of the client: same name, parameters and result, run to its end.
+
+    Raises Unsupported, before anything is sent, where the issuer has no such verb.
+    """
     name = method.__name__
 
     @wraps(method)
     def verb(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        described: Callable[P, Exchange[T]] = getattr(self.issuer, name)
+        described: Callable[P, Exchange[T]] | None = getattr(self.issuer, name, None)
+        if described is None:
+            raise Unsupported(self.issuer.name, name, f"{self.issuer.name} cannot do {name}.")
         return self._run(name, described(*args, **kwargs))
 
     verb.__qualname__ = f"Client.{name}"
@@ -167,6 +173,7 @@ class Client:
     refund = _verb(Issuer.refund)
     refund_status = _verb(Issuer.refund_status)
     find_refund = _verb(Issuer.find_refund)
+    collect = _verb(Collects.collect)
     statements = _verb(Issuer.statements)
     backing = _verb(Issuer.backing)
     ledger = _verb(Issuer.ledger)

@@ -92,6 +92,21 @@ class NewInvoice:
 
 
 @frozen
+class NewCollection:
+    """What the merchant starts a debit for, once the buyer has agreed: all that is due under an invoice.
+
+    `account` names the buyer's entitlement, empty where there is one. `asked_at` is when the buyer agreed: it stays
+    the same however often this is sent, as the `key` does.
+    """
+
+    reference: str
+    invoice: str
+    account: str
+    key: str
+    asked_at: datetime
+
+
+@frozen
 class Movement:
     """Money that moves, or is held, towards an invoice or back. `word` is the bank's own word for its stage."""
 

@@ -56,11 +56,11 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "TOKENS_FILE": ("", "A TOML file of the shop's own tokens, beside those that this SDK lists."),
     "EMBARGO_FILE": ("", "A TOML file of embargoed countries, in place of this SDK's list."),
     "CHECKOUT": ("", "Where the commands of `deposit-token` find the shop, as MODULE:NAME; no client reads it."),
+    "SPECS": ("", "Where this project's own tests find the documents of the banks; no client reads it."),
 }
 """Every setting: its default (None where it must be given) and its meaning. An issuer may have more, under its name."""
 
 _HOST: Final = re.compile(r"[a-z][a-z-]{1,30}", re.ASCII)
-
 
 KINDS: Final = {"deposit_token": TokenKind.DEPOSIT, "stablecoin": TokenKind.STABLECOIN}
 """A token's kind, as settings and files name it."""

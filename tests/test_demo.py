@@ -97,6 +97,18 @@ def test_the_same_demo_buys_by_antom_s_api_with_other_settings_alone(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("issuer", ["jpmorgan", "jpmorgan-v1"])
+def test_the_same_demo_buys_where_the_merchant_starts_the_debit(issuer: str, tmp_path: Path) -> None:
+    with demo(tmp_path, ONCE="1", ISSUER=issuer) as process:
+        said = rest_of(process)
+    assert process.returncode == 0, said
+    steps = ["consent" if step == "approval" else step for step in STEPS]
+    assert [step for step in steps if not re.search(rf"^ +[0-9.]+ s  {step}", said, re.MULTILINE)] == []
+    assert "written by the shop, since the bank quotes none" in said
+    assert "told by the bank over its own channel" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_buyer_in_mainland_china_is_refused_before_the_bank_is_asked(tmp_path: Path) -> None:
     with demo(tmp_path, ONCE="1", BUYER_COUNTRY="CN") as process:
         said = rest_of(process)

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ import responses
 from attrs import evolve
 
 from deposit_token_sdk.client import Carrier, Client, Clock, _Tally, run
-from deposit_token_sdk.errors import BankUnavailable, ConfigurationError, InvalidInput, OutcomeUnknown
+from deposit_token_sdk.errors import BankUnavailable, ConfigurationError, InvalidInput, OutcomeUnknown, Unsupported
 from deposit_token_sdk.exchange import (
     Exchange,
     NoAnswer,
@@ -26,7 +27,8 @@ from deposit_token_sdk.exchange import (
     send,
 )
 from deposit_token_sdk.instrumentation import CallDetails
-from deposit_token_sdk.issuers.protocol import Issuer
+from deposit_token_sdk.issuers.protocol import Collects, Issuer
+from deposit_token_sdk.models import NewCollection
 from deposit_token_sdk.retry import Retry, persist
 from deposit_token_sdk.transport import Transport
 
@@ -220,9 +222,9 @@ def verbs_of(kind: type) -> set[str]:
 
 
 def test_every_verb_of_an_issuer_is_a_verb_of_the_client_with_its_name_parameters_and_words() -> None:
-    assert verbs_of(Issuer) == verbs_of(Client) - {"close"}
-    for name in verbs_of(Issuer):
-        ours, issuers = getattr(Client, name), getattr(Issuer, name)
+    assert verbs_of(Issuer) | verbs_of(Collects) == verbs_of(Client) - {"close"}
+    for name in verbs_of(Client) - {"close"}:
+        ours, issuers = getattr(Client, name), getattr(Issuer, name, None) or getattr(Collects, name)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(issuers).parameters)
         assert ours.__doc__ == issuers.__doc__
         assert ours.__qualname__ == f"Client.{name}"
@@ -320,3 +322,11 @@ def test_a_fetch_of_keys_does_not_hide_what_was_called() -> None:
     tally.observe(Response(201, {"request-id": "req_1"}, b"", first, 0.0, 0.0))
     tally.observe(Response(200, {"request-id": "req_2"}, b"", keys, 0.0, 0.0))
     assert (tally.route, tally.status, tally.tries, tally.request_id) == ("POST /quotes", 201, 1, "req_1")
+
+
+def test_a_verb_that_an_issuer_does_not_have_is_unsupported_before_anything_is_sent() -> None:
+    client, calls = client_of(Time())
+    with pytest.raises(Unsupported) as refused:
+        client.collect(NewCollection("r", "i", "", "k", datetime.now(UTC)))
+    assert refused.value.issuer == "test-bank"
+    assert calls == []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout import (
         bank,
+        collecting,
         day,
         decisions,
         door,
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
         intents,
         offering,
         outbox,
+        own_quotes,
         receiving,
         review,
         seal,
         store,
         sweeping,
+        view,
     )
 
 __all__ = [
     "bank",
+    "collecting",
     "day",
     "decisions",
     "door",
@@ -35,11 +39,13 @@ __all__ = [
     "intents",
     "offering",
     "outbox",
+    "own_quotes",
     "receiving",
     "review",
     "seal",
     "store",
     "sweeping",
+    "view",
 ]
 
 

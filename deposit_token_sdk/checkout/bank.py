@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from attrs import evolve
 
+from deposit_token_sdk.checkout import collecting, own_quotes
 from deposit_token_sdk.checkout.decisions import UNFINISHED, ask_again
 from deposit_token_sdk.checkout.door import Applied, Door, Outcome
 from deposit_token_sdk.checkout.intents import ORDER_LIFE, installation_of, renew
@@ -74,11 +75,10 @@ class Desk:
         quote_key, invoice_key = intent.keys
         try:
             if attempt.quote is None:
-                quote = client.quote(
-                    NewQuote(
-                        reference, installation_of(reference), attempt.price, attempt.token, attempt.bearer, quote_key
-                    )
+                asked = NewQuote(
+                    reference, installation_of(reference), attempt.price, attempt.token, attempt.bearer, quote_key
                 )
+                quote = own_quotes.quote_of(client, asked, self._now())
                 with self._store.begin() as tx:
                     tx.save_quote(reference, quote)
                 attempt = self.attempt(reference)
@@ -116,6 +116,42 @@ class Desk:
             intent,
             lambda client, invoice: client.capture(invoice, units, intent.keys[0], intent.made_at),
         )
+
+    def collect(self, attempt: Attempt, intent: Intent) -> Applied | None:
+        """Start the debit that the buyer agreed to, and apply what the bank shows of it.
+
+        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet.
+        """
+        client = self.client(attempt.issuer)
+        try:
+            client.collect(collecting.asked(attempt, intent))
+        except BankRefused as refusal:
+            self._answer(intent, refusal.reason)
+            raise
+        return self._followed_up(intent, lambda: self._shown(client, attempt, intent))
+
+    def _shown(self, client: Client, attempt: Attempt, intent: Intent) -> Applied | None:
+        """What the bank shows of a collection; None if it shows nothing of it."""
+        invoice = client.invoice(_invoice_of(attempt))
+        if not invoice.movements:
+            return None
+        applied = self._apply(client, invoice)
+        self._answer(intent, invoice.word)
+        return applied
+
+    def _resume_collect(self, client: Client, attempt: Attempt, intent: Intent) -> Applied | None:
+        """Ask what became of it; see `collecting` for what may follow."""
+        applied = self._shown(client, attempt, intent)
+        if applied is not None:
+            return applied
+        if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
+            return self.collect(attempt, intent)
+        collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
+        with self._store.begin() as tx:
+            tx.lock_attempt(attempt.reference)
+            tx.end_attempt(attempt.reference, collecting.NEVER_ARRIVED)
+            tx.answer_intent(intent.verb, intent.subject, collecting.NEVER_ARRIVED)
+        return None
 
     def cancel(self, attempt: Attempt, intent: Intent) -> Applied | None:
         """Ask the bank to end an unpaid invoice; what it holds is let go first."""
@@ -156,7 +192,7 @@ class Desk:
                 raise
         return self._followed_up(intent, lambda: self._apply(client, client.invoice(invoice)))
 
-    def _followed_up(self, intent: Intent, read: Callable[[], Applied]) -> Applied | None:
+    def _followed_up(self, intent: Intent, read: Callable[[], Applied | None]) -> Applied | None:
         """What the bank has done, read and applied; None where it cannot be read now: the intent stays open then."""
         try:
             return read()
@@ -205,7 +241,9 @@ class Desk:
         attempt = self.attempt(reference)
         client = self.client(attempt.issuer)
         invoice = client.find_invoice(reference) if attempt.invoice is None else client.invoice(attempt.invoice)
-        applied = None if invoice is None else self._apply(client, invoice)
+        collected = any(intent.verb is Verb.COLLECT for intent in intents)
+        known = invoice is not None and not (collected and not invoice.movements)  # no end while a debit may be coming
+        applied = self._apply(client, invoice) if invoice is not None and known else None
         failures: list[DepositTokenError] = []
         for intent in intents:
             if intent.verb is not Verb.START:
@@ -223,6 +261,8 @@ class Desk:
         client = self.client(attempt.issuer)
         if intent.verb is Verb.REFUND:
             return self._resume_refund(client, attempt, intent)
+        if intent.verb is Verb.COLLECT:
+            return self._resume_collect(client, attempt, intent)
         invoice = client.find_invoice(attempt.reference)
         if intent.verb is Verb.START:
             self._resume_start(client, attempt, invoice, intent)
@@ -274,12 +314,24 @@ class Desk:
         with self._store.begin() as tx:
             tx.lock_attempt(attempt.reference)
             refund = next(one for one in tx.refunds(attempt.reference) if one.reference == intent.subject)
+        if Capability.COLLECT in client.issuer.capabilities:
+            return self._resume_payment_back(client, attempt, refund, intent)
         return self._repeat(
             client,
             intent,
             lambda keyed: self.refund(attempt, refund, keyed, unseen=True),
             lambda: client.find_refund(refund.reference, attempt.invoice) is None,
         )
+
+    def _resume_payment_back(
+        self, client: Client, attempt: Attempt, refund: RefundRecord, intent: Intent
+    ) -> Applied | None:
+        """A refund that is a payment of its own, and unknown to the bank: as with a collection, see `collecting`."""
+        if collecting.may_send_again(client.issuer, intent, self._now()):
+            return self.refund(attempt, refund, intent, unseen=True)
+        collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
+        self._door.refund_refused(attempt, refund, collecting.NEVER_ARRIVED, self._now(), unseen=True)
+        return None
 
     def _repeat(
         self, client: Client, intent: Intent, send: Callable[[Intent], T], undone: Callable[[], bool]
@@ -307,7 +359,7 @@ class Desk:
             return renew(tx, intent, self._now())
 
     def _apply(self, client: Client, invoice: Invoice) -> Applied:
-        report = client.report_invoice(invoice)
+        report = client.report_invoice(self._with_refunds(client, invoice))
         message = Inbox(
             issuer=client.issuer.name,
             key=f"{POLLED}{report.reference}:{report.digest}",
@@ -316,6 +368,16 @@ class Desk:
             received_at=self._now(),
         )
         return self._door.apply(report, client.issuer, message, self._proofs)
+
+    def _with_refunds(self, client: Client, invoice: Invoice) -> Invoice:
+        """The invoice, and its refunds, each asked about where they are payments by themselves at the bank."""
+        if Capability.COLLECT not in client.issuer.capabilities:
+            return invoice
+        attempt = self._store.attempt(invoice.reference)
+        known = () if attempt is None else self._store.refunds_of(attempt.order_id)
+        asked = [one.reference for one in known if one.attempt == invoice.reference and one.stage.counts]
+        found = [client.find_refund(reference) for reference in asked]
+        return evolve(invoice, refunds=tuple(one for one in found if one is not None))
 
     def can(self, issuer: str, capability: Capability) -> bool:
         """Whether this issuer offers the capability."""

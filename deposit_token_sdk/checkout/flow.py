@@ -13,8 +13,6 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from attrs import frozen
-
 from deposit_token_sdk import checkout as rooms
 from deposit_token_sdk.checkout.hooks import Hooks
 from deposit_token_sdk.client import Client
@@ -48,26 +46,11 @@ if TYPE_CHECKING:
         Verdict,
     )
     from deposit_token_sdk.checkout.sweeping import Reconciled
+    from deposit_token_sdk.checkout.view import OrderView
     from deposit_token_sdk.settings import OfferRules
 
 _LOG = logging.getLogger("deposit_token_sdk")
 _KEPT = 64  # characters of a token's or country's code that a refusal keeps: a form may send anything
-
-
-@frozen
-class OrderView:
-    """How an order stands, from the shop's own tables. `refundable` is in token units.
-
-    `attempt` is the one that paid, else the live one, else the latest. `unknown` says that a call to the bank (a start,
-    a capture, a cancellation, a refund) has no answer yet: never tell the buyer "failed" then.
-    """
-
-    order_id: str
-    attempt: Attempt | None
-    paid: bool
-    refunds: tuple[RefundRecord, ...]
-    refundable: int
-    unknown: bool
 
 
 class Checkout(Hooks):
@@ -136,6 +119,7 @@ class Checkout(Hooks):
         client, ruling = self._offering.judge(token, price, buyer_country, order_id)
         if not ruling.allowed:
             self._refuse(rooms.store.Refusal(order_id, token[:_KEPT], buyer_country[:_KEPT], ruling, self._now()))
+        rooms.own_quotes.require_price(client, price, token)
         if capture is Capture.MANUAL:
             require(client.issuer, Capability.MANUAL_CAPTURE)
         asked = rooms.store.Attempt(
@@ -207,7 +191,7 @@ class Checkout(Hooks):
 
     def _is_unsettled(self, live: Attempt) -> bool:
         """Whether a start or a cancellation was begun and has no answer: the buyer must not be sent to pay then."""
-        verbs = (rooms.store.Verb.START, rooms.store.Verb.CANCEL)
+        verbs = (rooms.store.Verb.START, rooms.store.Verb.CANCEL, rooms.store.Verb.COLLECT)
         intents = self.store.open_intents(live.order_id)
         return any(one.verb in verbs and one.attempt == live.reference for one in intents)
 
@@ -230,6 +214,7 @@ class Checkout(Hooks):
             locked = tx.lock_attempt(live.reference)
             live = next(one for one in locked if one.reference == live.reference)
             rooms.decisions.may_replace(live, rooms.intents.sent_back(tx.refunds(live.reference)))
+            rooms.collecting.require_none(tx, live)
             tx.end_attempt(live.reference, "superseded")
 
     def _sent_back(self, attempt: Attempt) -> int:
@@ -285,6 +270,22 @@ class Checkout(Hooks):
             self._desk.ask(live.reference)
             rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
             raise
+
+    def collect(self, order_id: str, *, account: str = "") -> OrderView:
+        """The buyer has agreed in the shop: start the debit of all that is due (Capability.COLLECT).
+
+        `account` names the buyer's entitlement. Called again after an OutcomeUnknown it asks the bank first. Raises
+        Unsupported, NotAllowed (see `collecting.intend`; ``nothing_to_collect``), and what a capture raises.
+        """
+        with self.store.begin() as tx:
+            live = next((one for one in tx.lock_order(order_id) if one.ended is None), None)
+            if live is None:
+                raise NotAllowed("nothing_to_collect", f"Order {order_id!r} has no live attempt.")
+            rooms.collecting.able(self._desk.client(live.issuer).issuer)
+            now = self._now()
+            intent = rooms.collecting.intend(tx, live, account, now)
+        self._send_back(self._desk.resume(intent) if intent.made_at < now else self._desk.collect(live, intent))
+        return self.view(order_id)
 
     def capture(self, order_id: str) -> OrderView:
         """Give the merchant's signed word that the held payment may settle, whole.
@@ -378,21 +379,7 @@ class Checkout(Hooks):
 
     def view(self, order_id: str) -> OrderView:
         """How the order stands, read from the shop's own tables; the bank is not asked."""
-        attempts = self.store.attempts(order_id)
-        paid_by = self.store.fulfilled_by(order_id)
-        refunds = self.store.refunds_of(order_id)
-        attempt = next(
-            (one for one in attempts if one.reference == paid_by),
-            next((one for one in attempts if one.ended is None), attempts[-1] if attempts else None),
-        )
-        return OrderView(
-            order_id=order_id,
-            attempt=attempt,
-            paid=paid_by is not None,
-            refunds=refunds,
-            refundable=rooms.intents.refundable(attempt, refunds),
-            unknown=bool(self.store.open_intents(order_id)),
-        )
+        return rooms.view.view(self.store, order_id)
 
     def reconcile(
         self,

@@ -26,7 +26,7 @@ from deposit_token_sdk.errors import (
     OutcomeUnknown,
     Unreadable,
 )
-from deposit_token_sdk.issuers.protocol import Acknowledges
+from deposit_token_sdk.issuers.protocol import Acknowledges, Splits
 from deposit_token_sdk.models import Event, Proof
 
 _LOG = logging.getLogger("deposit_token_sdk")
@@ -81,7 +81,10 @@ class Receiver:
             return _refused(400, forged)
         except Unreadable as unreadable:
             return self._noted(client, None, body, Outcome.UNREADABLE, unreadable.reason)
-        return self._received(client, event, body, now)
+        if not isinstance(client.issuer, Splits):
+            return self._received(client, event, body, now)
+        pieces = [self._received(client, piece, body, now) for piece in client.issuer.split(event)]
+        return max(pieces, key=lambda piece: piece[0].status)  # the bank sends all again where one must come again
 
     def _received(self, client: Client, event: Event, body: bytes, now: datetime) -> Received:
         try:

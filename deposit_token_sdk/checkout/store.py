@@ -33,6 +33,7 @@ class Verb(StrEnum):
     CAPTURE = "capture"
     CANCEL = "cancel"
     REFUND = "refund"
+    COLLECT = "collect"
 
 
 @frozen
@@ -102,7 +103,8 @@ class RefundRecord:
 class Intent:
     """What the shop set out to do at the bank, written before the bank was called. `subject` is the reference.
 
-    The idempotency keys are those of the calls (a start makes two); `attempt` is the reference of the attempt.
+    The idempotency keys are those of the calls (a start makes two); behind a collection's stands the account's name.
+    `attempt` is the reference of the attempt.
     """
 
     verb: Verb

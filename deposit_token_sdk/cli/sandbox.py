@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--webhook-url", metavar="URL", help="Where the demo merchant's webhooks go.")
 @click.option("--durable", is_flag=True, help="SQLite: write each commit through to the disk (synchronous=FULL).")
 @click.option("--tls-port", type=click.IntRange(0, 65535), help="Listen with TLS too; 0 takes a free port.")
-@click.option("--dialect", default="reference", show_default=True, help="With --env: the settings for that bank's API.")
+@click.option(
+    "--dialect", default="reference", show_default=True, help="With --env: that bank's API (antom, jpmorgan, …)."
+)
 @click.option("--env", is_flag=True, help="Print the settings a shop needs as export lines, and stop.")
 @click.option("--quiet", is_flag=True, help="Print the address and nothing else.")
 def command(

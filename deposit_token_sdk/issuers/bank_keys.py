@@ -27,7 +27,15 @@ _WAIT: Final = 0.02
 class BankKeys:
     """The key set of one bank. Times are seconds since 1970, told by the edge."""
 
-    def __init__(self, url: str, file: str, thumbprints: frozenset[str], policy: Retry) -> None:
+    def __init__(
+        self,
+        url: str,
+        file: str,
+        thumbprints: frozenset[str],
+        policy: Retry,
+        parse: Callable[[bytes], KeySet] = KeySet.from_jwks,
+    ) -> None:
+        self._parse = parse
         self._url = url
         self._thumbprints = thumbprints
         self._policy = policy
@@ -111,7 +119,7 @@ class BankKeys:
         return Request("GET", self._url, "GET jwks", {"accept": "application/json"}, timeout=timeout)
 
     def _read(self, content: bytes) -> KeySet:
-        keys = KeySet.from_jwks(content)
+        keys = self._parse(content)
         return keys.pinned(self._thumbprints) if self._thumbprints else keys
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Invoice,
         InvoicePage,
         LedgerPage,
+        NewCollection,
         NewInvoice,
         NewQuote,
         NewRefund,
@@ -144,6 +145,38 @@ class Issuer(Protocol):
 
     def report_invoice(self, invoice: Invoice) -> Exchange[Report]:
         """What an invoice as read says, with the bank's statements fetched and verified where money moved."""
+        ...
+
+
+@runtime_checkable
+class QuotesNothing(Protocol):
+    """An issuer without Capability.QUOTES: the checkout writes the price, which stands for `quote_life` seconds."""
+
+    @property
+    def quote_life(self) -> float: ...
+
+
+@runtime_checkable
+class Collects(Protocol):
+    """An issuer with Capability.COLLECT: the merchant starts the debit, under an entitlement that the buyer gave.
+
+    What the bank does not know `unseen_for` seconds after it was asked for never arrived there.
+    """
+
+    @property
+    def unseen_for(self) -> float: ...
+
+    def collect(self, asked: NewCollection) -> Exchange[str]:
+        """Start the debit; the bank's id of the payment, which is only accepted then. Raises OutcomeUnknown."""
+        ...
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """An issuer whose webhooks may hold several pieces of news in one body."""
+
+    def split(self, event: Event) -> tuple[Event, ...]:
+        """The pieces, each under an id of its own."""
         ...
 
 

@@ -89,7 +89,7 @@ def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = No
 
 def pass_over(desk: Desk, message: str) -> None:
     """News that the merchant's dialect has no word for: nothing is sent."""
-    desk.db.execute(update(messages).where(messages.c.id == message).values(state="delivered", due_at=None))
+    desk.db.execute(update(messages).where(messages.c.id == message).values(state="dropped", due_at=None))
 
 
 def finish(desk: Desk, message: str, status: int | None) -> None:

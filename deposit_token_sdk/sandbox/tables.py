@@ -216,6 +216,19 @@ refunds = Table(
     UniqueConstraint("merchant", "reference", name="one_refund_a_reference"),
 )
 
+orders = Table(
+    "orders",
+    metadata,
+    Column("merchant", String, primary_key=True),
+    Column("reference", String, primary_key=True),
+    Column("currency", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("debtor", String, nullable=False),
+    Column("creditor", String, nullable=False),
+    Column("requested_on", String, nullable=False),
+    Index("orders_by_reference", "reference"),
+)
+
 statements = Table(
     "statements",
     metadata,

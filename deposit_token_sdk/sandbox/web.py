@@ -8,8 +8,7 @@ answers to, so that no web page can reach it under another name.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
-from math import ceil
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from deposit_token_sdk.errors import InvalidInput, NotGenuine, Unreadable
-from deposit_token_sdk.sandbox import api, clock, invoices, keyring, memory
+from deposit_token_sdk.sandbox import api, clock, keyring, memory, trouble
 from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.memory import Kept
@@ -30,11 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 LARGEST_BODY: Final = 1 << 20
-DROP: Final = "sandbox.drop_connection"
-"""Set in the environment of a request whose connection is to be cut."""
-
 _LOG = logging.getLogger("deposit_token_sdk.sandbox")
-_DRIP = 0.05
 _NEVER_KEPT = frozenset({400, 401, 429})
 
 
@@ -52,7 +47,7 @@ class Edge:
             start_response("421 Misdirected Request", headers)
             return [body]
         answer = self._app(environ, start_response)
-        if environ.get(DROP):
+        if environ.get(trouble.DROP):
             raise ConnectionAbortedError("the connection is cut on demand")  # waitress closes without an answer
         return answer
 
@@ -89,25 +84,13 @@ class Api:
             raise Refused("malformed", "No text holds a NUL.")
         merchant = self._merchant(body)
         asked = api.Asked(path, request.args, _read(route, body))
-        where = self._where(route, asked)
-        self._trouble_before(where)
+        where = trouble.where(self.bank, asked.about, route.template)
+        trouble.before(self.bank, where)
         kept = self._decide(route, merchant, asked, body, request_id, where)
-        if self.bank.faults.take("error_after", **where):
-            raise Refused("internal", "The bank failed after it had done its work.")
-        if self.bank.faults.take("dropped", **where):
-            request.environ[DROP] = True
+        trouble.after(self.bank, where, request.environ)
         answer = self._answer(kept, request_id)
-        if slow := self.bank.faults.take("dripping", **where):
-            drip(self.bank, answer, slow.seconds)
+        trouble.drip(self.bank, where, answer)
         return answer
-
-    def _where(self, route: api.Route, asked: api.Asked) -> dict[str, Any]:
-        """What faults are asked with: the route, and the ids and references at hand, an invoice's own among them."""
-        about: tuple[str | None, ...] = asked.about
-        if about and self.bank.faults:
-            with self.bank.reading() as db:
-                about += invoices.other_names(db, asked.about)
-        return {"about": about, "route": route.template}
 
     def _merchant(self, body: bytes) -> str:
         """Who asks: the owner of the key that signed. Raises Refused (``signature_invalid``)."""
@@ -136,15 +119,6 @@ class Api:
             request.method, _called(), _headers(), body or None, key, now=now, nonce_seen=seen
         )
         return owners[-1]
-
-    def _trouble_before(self, where: dict[str, Any]) -> None:
-        faults = self.bank.faults
-        if late := faults.take("latency", **where):
-            self.bank.pause(late.seconds)
-        if busy := faults.take("rate_limited", **where):
-            raise Refused("rate_limited", f"Try again in {busy.seconds:g} s.", retry_after=ceil(busy.seconds))
-        if faults.take("error_before", **where):
-            raise Refused("internal", "The bank failed before it did anything.", status=503, retry_after=1)
 
     def _decide(
         self,
@@ -259,21 +233,6 @@ class Api:
     def _failed(self, error: Exception) -> Response:
         _LOG.error("The sandbox bank failed.", exc_info=error)
         return self._refusal(Refused("internal", "The bank failed; its log says why."), new_id("req"))
-
-
-def drip(bank: Bank, answer: Response, seconds: float) -> None:
-    """Send the body a little at a time, so that the whole takes `seconds`."""
-    body = answer.get_data()
-    steps = max(1, min(len(body), int(seconds / _DRIP)))
-    size = ceil(len(body) / steps)
-
-    def pieces() -> Iterator[bytes]:
-        for start in range(0, len(body), size):
-            bank.pause(seconds / steps)
-            yield body[start : start + size]
-
-    answer.response = pieces()
-    answer.headers["Content-Length"] = str(len(body))
 
 
 def _kept(status: int, document: dict[str, Any]) -> Kept:

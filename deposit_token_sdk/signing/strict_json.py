@@ -152,6 +152,7 @@ def dumps_exact(value: Any) -> bytes:
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}".encode("ascii")
     if isinstance(value, dict):
+        _refuse_inexact(dict.fromkeys(value))
         written = (dumps(name) + b":" + dumps_exact(item) for name, item in value.items())
         return b"{" + b",".join(written) + b"}"
     if isinstance(value, (list, tuple)):

@@ -2,10 +2,10 @@
 
 The shop's worker is started when the demo stays: it sends the receipts and seals the evidence.
 
-``ONCE=1`` ends after the purchase, ``ISSUER=antom`` has the shop speak that bank's API (the shop and its basket stay as
-they are: settings alone change), ``KEEP=1`` keeps the folder of data, ``BANK_PORT`` and ``SHOP_PORT`` name other
-ports than 8001 and 8000; one that is taken is stepped around. ``BUYER_COUNTRY=CN`` has the buyer live there and not in
-Germany. The exit code is 0 only if every step worked.
+``ISSUER`` names the API that the bank speaks (reference, antom, jpmorgan, jpmorgan-v1): the shop and its basket stay as
+they are, settings alone change. ``ONCE=1`` ends after the purchase, ``KEEP=1`` keeps the folder of data, ``BANK_PORT``
+and ``SHOP_PORT`` name other ports than 8001 and 8000; one that is taken is stepped around. ``BUYER_COUNTRY=CN`` has the
+buyer live there and not in Germany. The exit code is 0 only if every step worked.
 """
 
 from __future__ import annotations

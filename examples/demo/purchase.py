@@ -17,7 +17,8 @@ from sqlalchemy.orm import sessionmaker
 from deposit_token_sdk import Attempt, Client, DepositTokenError, SqlStore, Unsupported
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.evidence import authenticate_stored
-from deposit_token_sdk.models import Confirmation, Quote
+from deposit_token_sdk.issuers.protocol import Capability
+from deposit_token_sdk.models import Confirmation, Proof, Quote
 from deposit_token_sdk.money import decimal_of
 from deposit_token_sdk.offers.policy import REASONS
 from examples.demo.browser import Browser
@@ -25,7 +26,13 @@ from examples.demo.processes import StepFailed, Watch
 from examples.demo.timeline import Timeline, say
 
 PAID_IN = "SBUSD"
-REFUSED = re.compile(rf'data-refused="{PAID_IN}" data-reason="([a-z_]+)" data-ground="([^"]+)"')
+SIGNED = "signed by the bank, recomputed to the unit"
+LOCKED = "locked by the bank, recomputed to the unit"
+OWN = "written by the shop, since the bank quotes none"
+OFFLINE = "verified offline with the stored key"
+CHANNEL = "told by the bank over its own channel, which convinced the shop alone"
+AT_PAR = "SBEUR"
+"""What the basket, priced in euros, is paid in where a bank quotes no prices."""
 ORDER = re.compile(r'data-order="([^"]+)"')
 
 T = TypeVar("T")
@@ -67,15 +74,20 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     """
     browser = Browser()
     with step("basket and checkout"):
-        order_id, page = order(browser, shop, bank)
+        token = paid_in(environ)
+        order_id, page = order(browser, shop, bank, token)
     with step("quote and invoice"):
         attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
         quote = required(attempt.quote, "the bank gave no quote")
         tell_price(timeline, attempt, quote)
     with step("approval"):
-        browser.follow(bank)
-        browser.submit("/pay/", follow=False, decision="approve")
-        timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
+        if attempt.pay_url is None:
+            browser.submit("/consent")
+            timeline.tell("consent", f"the buyer agreed in the shop that it collects {amount(quote.due, quote)}")
+        else:
+            browser.follow(bank)
+            browser.submit("/pay/", follow=False, decision="approve")
+            timeline.tell("approval", f"the buyer approved {amount(quote.due, quote)} on the bank's page")
     with step("webhook"):
         delivered = watch.until(lambda: taken(bank, attempt), "no webhook of the payment was taken by the shop")
         timeline.tell("webhook", delivered)
@@ -86,7 +98,8 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
         browser.open(f"{page}/receipt")
     with step("confirmation"):
         for known in store.evidence(order_id):
-            tell_confirmation(timeline, authenticate_stored(known.evidence), quote)
+            kept = known if known.proof is Proof.CHANNEL else authenticate_stored(known.evidence)
+            tell_confirmation(timeline, kept, quote)
         if not store.evidence(order_id):
             raise StepFailed("the shop kept no evidence")
     with step("supply"):
@@ -94,7 +107,13 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
     return order_id
 
 
-def order(browser: Browser, shop: str, bank: str) -> tuple[str, str]:
+def paid_in(environ: Mapping[str, str]) -> str:
+    """The token to pay in: any where the bank prices it, else the one of the price's own currency."""
+    with Client.from_env(environ) as client:
+        return PAID_IN if Capability.QUOTES in client.issuer.capabilities else AT_PAR
+
+
+def order(browser: Browser, shop: str, bank: str, token: str = PAID_IN) -> tuple[str, str]:
     """Fill the basket and check out; returns the order's id and the address of its page.
 
     The buyer is where BUYER_COUNTRY says, by default in Germany. Raises StepFailed, with the reason, where the shop
@@ -104,11 +123,11 @@ def order(browser: Browser, shop: str, bank: str) -> tuple[str, str]:
     browser.open(shop)
     browser.submit("/basket")
     browser.open("/checkout")
-    browser.submit("/checkout", token=PAID_IN, country=country)
-    refused = REFUSED.search(browser.text)
+    browser.submit("/checkout", token=token, country=country)
+    refused = re.search(rf'data-refused="{token}" data-reason="([a-z_]+)" data-ground="([^"]+)"', browser.text)
     if refused is not None:
         asked = len(control(bank, "invoices"))
-        told = f"{PAID_IN} is not offered to a buyer in {country} ({refused[1]}): {REASONS[refused[1]]}"
+        told = f"{token} is not offered to a buyer in {country} ({refused[1]}): {REASONS[refused[1]]}"
         told += f" [{unescape(refused[2])}]"
         raise StepFailed(f"{told} The bank was asked for {asked or 'no'} invoices.")
     found = required(ORDER.search(browser.text), f"{browser.url} is not the page of an order")
@@ -117,12 +136,13 @@ def order(browser: Browser, shop: str, bank: str) -> tuple[str, str]:
 
 def taken(bank: str, attempt: Attempt) -> str | None:
     """How the shop took the webhook of the settled payment, by the bank's own record; None so far."""
-    messages = control(bank, "webhooks", invoice=attempt.invoice)
+    messages = control(bank, "webhooks", invoice=attempt.reference)
     for message in messages:
         if message["type"] == "invoice.settled" and message["tries"]:
             last = message["tries"][-1]
             if last["status"] == 200:
-                return f"{message['type']} {message['id']}: signature verified, answered 200 ({last['answer'].strip()})"
+                how = "signature verified" if last["signature"] else "the payment read from the bank again"
+                return f"{message['type']} {message['id']}: {how}, answered 200 ({last['answer'].strip()})"
     return None
 
 
@@ -141,7 +161,7 @@ def tell_price(timeline: Timeline, attempt: Attempt, quote: Quote) -> None:
     timeline.tell(
         "quote",
         f"{quote.price} at {quote.rate} is {amount(quote.due, quote)}, fee {amount(quote.fee, quote)} ({bearer}): "
-        f"{'signed' if quote.statement else 'locked'} by the bank, recomputed to the unit",
+        f"{SIGNED if quote.statement else OWN if quote.token == AT_PAR else LOCKED}",
     )
     invoice = required(attempt.invoice, "the bank gave no invoice")
     timeline.tell("invoice", f"{invoice}, reference {attempt.reference}")
@@ -152,7 +172,7 @@ def tell_confirmation(timeline: Timeline, confirmation: Confirmation, quote: Quo
     timeline.tell(
         "confirmation",
         f"{confirmation.kind} of {amount(confirmation.units, quote)} by {confirmation.issuer}: "
-        f"{confirmation.proof} verified offline with the stored key",
+        f"{CHANNEL if confirmation.proof is Proof.CHANNEL else f'{confirmation.proof} {OFFLINE}'}",
     )
 
 

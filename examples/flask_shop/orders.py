@@ -121,6 +121,7 @@ class Page(TypedDict):
     before: Quote | None
     amount_due: str
     amount_number: str
+    collects: bool
 
 
 def page(order: Order, view: OrderView) -> Page:
@@ -148,6 +149,7 @@ def page(order: Order, view: OrderView) -> Page:
         before=before,
         amount_due=tokens(due, quote) if quote else "",
         amount_number=token_number(due, quote) if quote else "",
+        collects=payments().collects,
     )
 
 

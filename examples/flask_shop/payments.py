@@ -26,6 +26,7 @@ from deposit_token_sdk import (
     Status,
 )
 from deposit_token_sdk.checkout.store import RefundRecord
+from deposit_token_sdk.issuers.protocol import Capability
 from examples.flask_shop import receipts
 from examples.flask_shop.models import Order, db
 
@@ -75,6 +76,11 @@ class Payments:
             content=digest,
             return_url=return_url,
         )
+
+    @property
+    def collects(self) -> bool:
+        """Whether the buyer agrees here and the shop starts the debit, since the bank has no page."""
+        return Capability.COLLECT in self.client.issuer.capabilities
 
     def look(self, order_id: str) -> OrderView:
         """How the order stands, asking the bank if it is still open and was not asked just now."""

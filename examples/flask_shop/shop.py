@@ -28,6 +28,7 @@ from deposit_token_sdk import (
     OrderChanged,
     OutcomeUnknown,
     PriceRefused,
+    Unsupported,
 )
 from deposit_token_sdk.evidence import authenticate_stored
 from deposit_token_sdk.models import Confirmation, Proof
@@ -49,6 +50,7 @@ SOLD_OUT_WORDS = {
         "This sum is too small to be paid in that token. Choose another token, or put more in the basket."
     ),
     "unsupported_currency": N_("The bank does not price that currency in this token. Choose another token."),
+    "unsupported": N_("The bank does not price that currency in this token. Choose another token."),
 }
 COUNTRY_REASONS = {"mainland_china", "embargo", "country_not_served", "country_unknown", "unlicensed"}
 UNREACHABLE = N_(
@@ -226,6 +228,22 @@ def agree(address: str) -> AnyResponse:
     return redirect(url_for("shop.order", address=address), 303)
 
 
+@shop.post("/orders/<address>/consent")
+def consent(address: str) -> AnyResponse:
+    """The buyer agrees that we collect the total of this price. If it is not the present one, the page shows it."""
+    found = _order(address)
+    attempt = payments().view(found.id).attempt
+    if attempt is not None and attempt.reference == request.form.get("reference"):
+        try:
+            payments().checkout.collect(found.id)
+        except (NotAllowed, OutcomeUnknown) as error:
+            current_app.logger.info("Order %s was not collected: %s", found.id, error)
+        except (BankRefused, BankUnavailable) as error:
+            current_app.logger.warning("Order %s was refused: %s", found.id, error)
+            flash(_("The payment could not be collected. Nothing was charged, and your order is kept."), "warning")
+    return redirect(url_for("shop.order", address=address), 303)
+
+
 @shop.get("/orders/<address>/receipt")
 def receipt(address: str) -> str | AnyResponse:
     found = _order(address)
@@ -284,7 +302,7 @@ def _start(found: Order, digest: str, token: str, country: str, *, otherwise: st
         return _not_started(found, digest, error)
     except OutcomeUnknown:
         current_app.logger.warning("The bank's answer on order %s is not known yet", found.id)
-    except (PriceRefused, BankRefused, InvalidInput) as error:
+    except (PriceRefused, BankRefused, InvalidInput, Unsupported) as error:
         current_app.logger.warning("Order %s was refused: %s", found.id, error)
         text = SOLD_OUT_WORDS.get(error.reason, N_("The bank gave no price for this (%(reason)s)."))
         flash(_(text).replace("%(reason)s", error.reason), "warning")

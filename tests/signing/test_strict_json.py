@@ -220,3 +220,27 @@ def test_times_are_written_in_utc_with_microseconds_only_where_there_are_any() -
     assert strict_json.rfc3339(datetime(2026, 11, 24, 9, 30, 0, 5, UTC)) == "2026-11-24T09:30:00.000005Z"
     with pytest.raises(InvalidInput):
         strict_json.rfc3339(datetime(2026, 11, 24, 9, 30))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": Decimal("128.50")}, b'{"a":128.50}'),
+        ({"a": [Decimal("1E+3"), Decimal("1E-7"), 2]}, b'{"a":[1000,0.0000001,2]}'),
+        ({"a": {"b": "1.50", "c": None, "d": True}}, b'{"a":{"b":"1.50","c":null,"d":true}}'),
+    ],
+)
+def test_a_decimal_is_written_as_the_number_it_is(value: Any, text: bytes) -> None:
+    assert strict_json.dumps_exact(value) == text
+    assert strict_json.parse(strict_json.dumps_exact({"v": Decimal("128.50")}))["v"].as_tuple() == (
+        0,
+        (1, 2, 8, 5, 0),
+        -2,
+    )
+
+
+@pytest.mark.parametrize("value", [1.5, Decimal("NaN"), Decimal("Infinity"), b"x", {1: "a"}, [0.1]])
+def test_what_is_no_exact_number_is_not_written(value: Any) -> None:
+    with pytest.raises(InvalidType) as refused:
+        strict_json.dumps_exact({"a": value})
+    assert refused.value.reason == "json_type"

@@ -31,6 +31,8 @@ GROUP: Final = "deposit_token_sdk.dialects"
 
 DIALECTS: Final[Mapping[str, str]] = {
     "antom": "deposit_token_sdk.sandbox.dialects.antom:blueprint",
+    "jpmorgan": "deposit_token_sdk.sandbox.dialects.jpmorgan_v2:blueprint",
+    "jpmorgan-v1": "deposit_token_sdk.sandbox.dialects.jpmorgan_v1:blueprint",
 }
 """Our own dialects by name, as module and function."""
 

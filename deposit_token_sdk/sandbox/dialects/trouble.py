@@ -5,43 +5,39 @@ A rule that names one of the reference API's routes strikes the dialect's operat
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import frozen
 from flask import Response, request
 
-from deposit_token_sdk.sandbox import invoices
+from deposit_token_sdk.sandbox import trouble
 from deposit_token_sdk.sandbox.bank import Bank
-from deposit_token_sdk.sandbox.web import DROP, drip
 
 
 @frozen
 class Trouble:
-    """What may go wrong with one request: `about` are the ids and references at hand, `route` the reference API's."""
+    """What may go wrong with one request: `where` has the ids and references at hand, and the reference API's route."""
 
     bank: Bank
-    about: tuple[str, ...]
-    route: str
+    where: dict[str, Any]
 
     @classmethod
     def of(cls, bank: Bank, named: tuple[str, ...], route: str) -> Trouble:
-        """With the other names of what is asked about, where any fault is in force."""
-        if named and bank.faults:
-            with bank.reading() as db:
-                named += invoices.other_names(db, named)
-        return cls(bank, named, route)
+        """For a request about what is `named` so."""
+        return cls(bank, trouble.where(bank, named, route))
 
     def strikes(self, kind: str) -> bool:
         """Whether this goes wrong here; counted down if so."""
-        return self.bank.faults.take(kind, about=self.about, route=self.route) is not None
+        return self.bank.faults.take(kind, **self.where) is not None
 
     def delay(self) -> None:
         """The answer comes late."""
-        if late := self.bank.faults.take("latency", about=self.about, route=self.route):
+        if late := self.bank.faults.take("latency", **self.where):
             self.bank.pause(late.seconds)
 
     def spoil(self, answer: Response) -> Response:
         """The answer as it goes out: cut off, or a little at a time."""
         if self.strikes("dropped"):
-            request.environ[DROP] = True
-        if slow := self.bank.faults.take("dripping", about=self.about, route=self.route):
-            drip(self.bank, answer, slow.seconds)
+            request.environ[trouble.DROP] = True
+        trouble.drip(self.bank, self.where, answer)
         return answer

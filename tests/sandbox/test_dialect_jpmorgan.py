@@ -1,0 +1,288 @@
+"""Buying at a bank that speaks J.P. Morgan's API: the ledger says what was paid, the documents how it was said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+
+from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
+from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
+from deposit_token_sdk.models import Proof, StatementKind
+from deposit_token_sdk.money import Money
+from tests import documents
+from tests.sandbox import jpmorgan
+
+VERSIONS = pytest.mark.parametrize("version", [2, 1])
+
+
+def until(look: Callable[[], object]) -> None:
+    """Until what another thread does is there."""
+    ends = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < ends, "it did not come"
+        time.sleep(0.02)
+
+
+def standing(shop: jpmorgan.Shop) -> Standing:
+    """How the order's attempt stands."""
+    attempt = shop.checkout.view("A-1").attempt
+    assert attempt is not None
+    assert attempt.standing is not None
+    return attempt.standing
+
+
+@VERSIONS
+def test_a_purchase_and_its_refund_move_just_that_money_and_every_message_is_as_documented(
+    tmp_path: Path, version: int
+) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        buyer, merchant = shop.balance("buyer:anna"), shop.balance("merchant:demo-shop")
+        attempt = shop.start()
+        assert shop.wire.seen == []
+        assert attempt.pay_url is None
+        assert "agreed" in (attempt.instructions or "")
+        view = shop.checkout.collect("A-1")
+        assert view.paid
+        assert shop.told == [("paid", "A-1")]
+        assert (shop.balance("buyer:anna"), shop.balance("merchant:demo-shop")) == (buyer - 12850, merchant + 12850)
+        (evidence,) = shop.checkout.store.evidence("A-1")
+        assert (evidence.proof, evidence.kind, evidence.units) == (Proof.CHANNEL, StatementKind.SETTLEMENT, 12850)
+        part = shop.checkout.refund("A-1", Money("28.50", "EUR"), request="one")
+        assert part.stage is RefundStage.DONE
+        rest = shop.checkout.refund("A-1", Money("100.00", "EUR"), request="two")
+        assert (part.units, rest.units, rest.stage) == (2850, 10000, RefundStage.DONE)
+        assert (shop.balance("buyer:anna"), shop.balance("merchant:demo-shop")) == (buyer, merchant)
+        with pytest.raises(NotAllowed):
+            shop.checkout.refund("A-1", 1, request="three")
+        until(lambda: len(shop.callbacks) >= 3 and len(shop.answered) == len(shop.callbacks))
+        assert set(shop.answered) == {200}
+        assert shop.bank.control.audit() == []
+        assert jpmorgan.judge(shop) > 10
+
+
+@VERSIONS
+def test_the_same_purchase_is_made_over_tls_by_a_shop_that_spoke_antom_s_api_before(
+    tmp_path: Path, version: int
+) -> None:
+    with jpmorgan.shop(tmp_path, version, spoken="antom", tls_port=0) as shop:
+        shop.start()
+        assert shop.checkout.collect("A-1").paid
+        assert all(request.url.startswith("https://127.0.0.1:") for request, _ in shop.wire.seen)
+        until(lambda: shop.answered == [200])
+
+
+@VERSIONS
+def test_a_callback_alone_pays_an_order_whose_answer_never_came(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1") as shop:
+        shop.start()
+        shop.bank.control.fault("dropped", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        until(lambda: shop.checkout.view("A-1").paid)
+        assert len(shop.initiations()) == 1
+
+
+FAULTS = ["error_before", "error_after", "dropped", "rate_limited"]
+
+
+@VERSIONS
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_on_the_way_leaves_one_payment_and_one_paid_order(tmp_path: Path, version: int, kind: str) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="2", JPMORGAN_UNSEEN_FOR="5") as shop:
+        shop.bank.control.set_webhook_url(None)
+        buyer = shop.balance("buyer:anna")
+        shop.start()
+        shop.bank.control.fault(kind, route="POST /payments")
+        try:
+            shop.checkout.collect("A-1")
+        except OutcomeUnknown:
+            shop.checkout.reconcile()
+        if not shop.checkout.view("A-1").paid:  # version 1, and the bank did nothing: nothing is sent again
+            assert (version, kind) == (1, "error_before")
+            assert len(shop.initiations()) == 1
+            shop.ahead = timedelta(seconds=6)
+            shop.checkout.reconcile()
+            view = shop.checkout.view("A-1")
+            assert view.attempt is not None
+            assert view.attempt.ended == "never_arrived"
+            first = view.attempt.reference
+            assert shop.start().reference != first
+            shop.checkout.collect("A-1")
+        assert shop.checkout.view("A-1").paid
+        assert shop.balance("buyer:anna") == buyer - 12850
+
+
+@VERSIONS
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_during_a_refund_sends_the_money_back_once(tmp_path: Path, version: int, kind: str) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="2", JPMORGAN_UNSEEN_FOR="5") as shop:
+        shop.bank.control.set_webhook_url(None)
+        buyer = shop.balance("buyer:anna")
+        shop.start()
+        shop.checkout.collect("A-1")
+        shop.bank.control.fault(kind, route="POST /payments")
+        try:
+            shop.checkout.refund("A-1", 500, request="one")
+        except OutcomeUnknown:
+            shop.checkout.reconcile()
+        (refund,) = shop.checkout.view("A-1").refunds
+        if refund.stage is RefundStage.REQUESTED:
+            assert (version, kind) == (1, "error_before")
+            shop.ahead = timedelta(seconds=6)
+            shop.checkout.reconcile()
+            (refund,) = shop.checkout.view("A-1").refunds
+            assert refund.stage is RefundStage.FAILED
+            assert any("never_arrived" in detail for kind, detail in shop.told if kind == "review")
+            refund = shop.checkout.refund("A-1", 500, request="two")
+        assert refund.stage is RefundStage.DONE
+        assert shop.balance("buyer:anna") == buyer - 12850 + 500
+
+
+@VERSIONS
+def test_while_a_payment_may_be_on_its_way_nothing_else_is_started(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001") as shop:
+        shop.start()
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        for again in (lambda: shop.start(price="99.00"), lambda: shop.checkout.collect("A-1"), shop.start):
+            with pytest.raises((OutcomeUnknown, OrderChanged)):
+                again()
+        assert len(shop.initiations()) == 1
+        assert shop.checkout.view("A-1").unknown
+
+
+@VERSIONS
+def test_a_basket_that_changes_before_the_buyer_agreed_is_superseded_here(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        first = shop.start()
+        second = shop.start(price="99.00")
+        assert second.reference != first.reference
+        assert shop.checkout.store.attempts("A-1")[0].ended == "superseded"
+        assert shop.checkout.collect("A-1").paid
+        assert shop.initiations()[-1].body
+        with pytest.raises(NotAllowed) as paid:
+            shop.start(price="50.00")
+        assert paid.value.reason == "order_paid"
+
+
+@VERSIONS
+def test_a_payment_that_is_still_on_its_way_can_be_neither_changed_nor_collected_again(
+    tmp_path: Path, version: int
+) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.bank.control.hold()
+        attempt = shop.start()
+        shop.checkout.collect("A-1")
+        assert standing(shop).status is Status.PENDING
+        with pytest.raises(OrderChanged):
+            shop.start(price="99.00")
+        with pytest.raises(NotAllowed) as refused:
+            shop.checkout.collect("A-1")
+        assert refused.value.reason == "not_open"
+        shop.bank.control.settle(attempt.reference)
+        shop.checkout.refresh("A-1")
+        assert shop.checkout.view("A-1").paid
+        assert len(shop.initiations()) == 1
+
+
+@VERSIONS
+def test_a_payment_that_the_bank_rejects_ends_the_attempt_and_the_next_has_a_new_reference(
+    tmp_path: Path, version: int
+) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.bank.control.hold()
+        attempt = shop.start()
+        shop.checkout.collect("A-1")
+        shop.bank.control.decline(attempt.reference)
+        shop.checkout.refresh("A-1")
+        assert ("cancelled", "A-1") in shop.told
+        assert shop.start().reference != attempt.reference
+        assert shop.checkout.collect("A-1").paid
+        jpmorgan.judge(shop)
+
+
+@VERSIONS
+def test_a_payment_that_the_bank_takes_back_is_a_return(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        attempt = shop.start()
+        shop.checkout.collect("A-1")
+        shop.bank.control.return_payment(attempt.reference)
+        until(lambda: standing(shop).status is Status.RETURNED)
+        assert standing(shop).received == 0
+        assert ("returned", "A-1") in shop.told
+        jpmorgan.judge(shop)
+
+
+@VERSIONS
+def test_a_refund_that_fails_a_day_later_frees_its_amount(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.start()
+        shop.checkout.collect("A-1")
+        refund = shop.checkout.refund("A-1", 500, request="one")
+        assert refund.bank_id
+        shop.bank.control.fail_refund(refund.bank_id)
+        until(lambda: shop.checkout.view("A-1").refunds[0].stage is RefundStage.FAILED)
+        assert shop.checkout.view("A-1").refundable == 12850
+
+
+@VERSIONS
+def test_an_account_without_money_is_refused_and_the_buyer_may_agree_again(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.start(price="5000000.00")
+        with pytest.raises(BankRefused) as refused:
+            shop.checkout.collect("A-1")
+        assert refused.value.reason == "business_rule"
+        shop.bank.control.fund("anna", "SBEUR", 500_000_000)
+        assert shop.checkout.collect("A-1").paid
+        jpmorgan.judge(shop)
+
+
+@VERSIONS
+def test_a_price_in_another_currency_is_unsupported_before_anything_is_written(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        with pytest.raises(Unsupported):
+            shop.start(currency="USD")
+        assert (shop.wire.seen, shop.checkout.store.attempts("A-1")) == ([], ())
+
+
+@VERSIONS
+def test_an_order_nobody_agreed_to_expires_and_is_not_collected_any_more(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version, QUOTE_LIFE="1", JPMORGAN_UNSEEN_FOR="0.001") as shop:
+        attempt = shop.start()
+        shop.ahead = timedelta(seconds=3)
+        with pytest.raises(NotAllowed) as refused:
+            shop.checkout.collect("A-1")
+        assert refused.value.reason == "quote_expired"
+        until(lambda: shop.checkout.refresh("A-1").attempt is None or shop.checkout.store.attempts("A-1")[0].ended)
+        assert shop.checkout.store.attempts("A-1")[0].ended == "expired"
+        assert shop.start().reference != attempt.reference
+
+
+@VERSIONS
+def test_a_forged_callback_moves_nothing(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        attempt = shop.start()
+        told = (
+            f'{{"eventId":"e","paymentStatus":"COMPLETED","paymentIdentifiers":{{"endToEndId":"{attempt.reference}"}}}}'
+        )
+        answer = shop.checkout.receive({}, f'{{"events":[{told}]}}'.encode())
+        assert (answer.status, answer.reason) == (200, "payment.COMPLETED")
+        assert not shop.checkout.view("A-1").paid
+
+
+def test_a_request_without_a_token_or_with_a_strange_key_is_refused_by_the_dialect(tmp_path: Path) -> None:
+    documents.require(2)
+    with jpmorgan.shop(tmp_path, 2) as shop, requests.Session() as session:
+        session.trust_env = False
+        answer = session.get(f"{shop.bank.url}/payment/v2/payments?endToEndId=x&view=FULL", timeout=10)
+        assert answer.status_code == 401
+        documents.check(2, "Error", answer.json())
+        answer = session.post(f"{shop.bank.url}/tsapi/v1/payments", data="e30.e30.e30", timeout=10)
+        assert answer.status_code == 400
+        documents.check(1, documents.response("400-BadRequest"), answer.json())
