@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -175,15 +175,21 @@ def authenticate_quote(statement: str, keys: KeySet, signer: Signer, *, now: flo
     )
 
 
-def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: float) -> Backing:
-    """The bank's own word on circulation and deposits; NotGenuine (``unbalanced``) where they differ."""
+def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: float, oldest: float) -> Backing:
+    """The bank's own word on circulation and deposits, counted at most `oldest` seconds ago.
+
+    Raises NotGenuine: ``unbalanced`` where the two differ, ``stale`` where it is older.
+    """
     claims, _ = _verified(statement, keys, signer, now, BACKING_TYP)
+    as_of = strict_json.moment(claims, "as_of")
     backing = Backing(
+        issuer=signer.issuer,
         token=strict_json.text(claims, "token"),
         circulation=strict_json.units(claims, "circulation"),
         deposits=strict_json.units(claims, "deposits"),
-        as_of=strict_json.moment(claims, "as_of"),
+        as_of=as_of,
         issued_at=datetime.fromtimestamp(_issued(claims), UTC),
+        age=max(timedelta(0), datetime.fromtimestamp(now, UTC) - as_of),
         statement=statement,
     )
     if backing.circulation != backing.deposits:
@@ -191,6 +197,13 @@ def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: f
             "unbalanced",
             f"The bank attests {backing.circulation} units of {backing.token} in circulation, but deposits of "
             f"{backing.deposits}: take no more of this token and ask the bank.",
+        )
+    if backing.age.total_seconds() > oldest:
+        raise NotGenuine(
+            "stale",
+            f"The bank counted the deposits behind {backing.token} at {as_of:%Y-%m-%d %H:%M:%S} UTC, "
+            f"{backing.age.total_seconds():.0f} s ago, and {oldest:.0f} s are allowed: ask it for a newer word, or set "
+            f"DEPOSIT_TOKEN_BACKING_AGE.",
         )
     return backing
 

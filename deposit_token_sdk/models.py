@@ -7,7 +7,7 @@ Token amounts are integers in the token's smallest unit; prices are `Money`; tim
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from attrs import field, frozen
@@ -255,14 +255,27 @@ class Report:
 
 @frozen
 class Backing:
-    """The bank's own signed word that tokens in circulation equal deposits held, both in token units."""
+    """The bank's own signed word that tokens in circulation equal deposits held, both in token units.
 
+    It is that and no more: nobody but the bank has counted. `age` is how long before it was read the bank had.
+    """
+
+    issuer: str
     token: str
     circulation: int
     deposits: int
     as_of: datetime
     issued_at: datetime
+    age: timedelta
     statement: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """In one sentence, for people."""
+        return (
+            f"{self.circulation} units of {self.token} in circulation equal the deposits held, as of "
+            f"{self.as_of:%Y-%m-%d %H:%M:%S} UTC, {self.age.total_seconds():.0f} s before it was read: "
+            f"{self.issuer}'s own word, signed by it and counted by nobody else."
+        )
 
 
 @frozen

@@ -42,6 +42,7 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "CA_BUNDLE": ("", "Path of the certificate authorities to trust instead of the public ones."),
     "QUOTE_LIFE": ("900", "Seconds for which a price stands at a bank that quotes none."),
     "MAX_FEE": ("0.05", "The highest fee the shop takes, as a share of gross."),
+    "BACKING_AGE": ("86400", "How old the bank's word on a token's backing may be at most."),
     "TIMEOUT": ("10", "Seconds one try may take, connection and answer together."),
     "DEADLINE": ("30", "Seconds one call may take over all its tries."),
     "ATTEMPTS": ("5", "How often one call is tried at most."),
@@ -139,6 +140,7 @@ class Settings:
     ca_bundle: str
     quote_life: float
     max_fee: Decimal
+    backing_age: int
     timeout: float
     deadline: float
     attempts: int
@@ -195,6 +197,7 @@ def _checked(text: dict[str, str], own: dict[str, Secret]) -> Settings:
         ca_bundle=text["CA_BUNDLE"],
         quote_life=seconds("QUOTE_LIFE", text["QUOTE_LIFE"]),
         max_fee=_decimal("MAX_FEE", text["MAX_FEE"]),
+        backing_age=_whole("BACKING_AGE", text["BACKING_AGE"], least=1),
         timeout=seconds("TIMEOUT", text["TIMEOUT"]),
         deadline=seconds("DEADLINE", text["DEADLINE"]),
         attempts=_whole("ATTEMPTS", text["ATTEMPTS"], least=1),

@@ -90,6 +90,7 @@ class ReferenceIssuer:
         self._url = settings.url
         self._max_fee = settings.max_fee
         self._skew = settings.skew
+        self._backing_age = settings.backing_age
         self._signed = settings.message_signatures
         self._signer = Signer(settings.bank, settings.merchant, settings.skew)
         self._policy = Retry(attempts=settings.attempts, deadline=settings.deadline, per_try=settings.timeout)
@@ -105,10 +106,10 @@ class ReferenceIssuer:
         return tuple(wire.read_token(token) for token in strict_json.members(answer, "tokens"))
 
     def backing(self, token: str) -> Exchange[Backing]:
-        """`GET /tokens/{code}/backing`. Raises NotGenuine (``unbalanced``) where circulation is not covered."""
+        """`GET /tokens/{code}/backing`. Raises NotGenuine (``unbalanced``, ``stale``)."""
         answer, at = yield from self._get(f"/tokens/{_segment(token)}/backing", "GET /tokens/{code}/backing")
         statement = strict_json.text(answer, "statement")
-        read = partial(evidence.authenticate_backing, statement, signer=self._signer, now=at)
+        read = partial(evidence.authenticate_backing, statement, signer=self._signer, now=at, oldest=self._backing_age)
         return (yield from self._keys.with_keys(read, at))
 
     def ledger(self, day: date, cursor: str | None = None, limit: int = 1000) -> Exchange[LedgerPage]:

@@ -87,6 +87,13 @@ def health() -> str:
     return render_template("admin/health.html", health=checkout.health(), dead=checkout.outbox.dead(NEWEST))
 
 
+@desk.get("/backing")
+@login_required
+def backing() -> str:
+    """What the bank says is behind each of its tokens, asked now."""
+    return render_template("admin/backing.html", words=payments().backings())
+
+
 @desk.post("/outbox")
 @login_required
 def send_again() -> Response:

@@ -97,6 +97,21 @@ class Payments:
             log.warning("Order %s could not be asked about: %s", order_id, error)
         return self.view(order_id)
 
+    def backings(self) -> list[tuple[str, str, bool]]:
+        """Each token of the bank, what it says is behind it, and whether that is to be believed; empty where it says
+        nothing of the kind by this API.
+        """
+        if Capability.SIGNED_STATEMENTS not in self.client.issuer.capabilities:
+            return []
+        found: list[tuple[str, str, bool]] = []
+        asked = "All"
+        try:
+            for asked in (each.code for each in self.client.tokens()):
+                found.append((asked, str(self.client.backing(asked)), True))
+        except DepositTokenError as error:
+            found.append((asked, str(error), False))
+        return found
+
     def view(self, order_id: str) -> OrderView:
         """How the order stands as far as we know. Money that waits for a person comes before a later attempt.
 

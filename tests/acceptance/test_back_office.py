@@ -84,4 +84,6 @@ def test_the_keeper_decides_about_a_second_payment_and_the_desk_is_for_everybody
     page.get_by_role("link", name="Health").click()
     expect(page.locator(".facts")).to_contain_text("Last event of sandbox-bank")
     inspector.inspect("admin-health")
+    inspector.page.get_by_role("link", name="Backing").click()
+    inspector.inspect("admin-backing")
     assert inspector.found == []

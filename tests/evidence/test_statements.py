@@ -364,7 +364,7 @@ def attested(bank: Bank, **changes: Any) -> str:
 
 
 def test_a_backing_that_balances_is_the_banks_word_that_tokens_equal_deposits(bank: Bank) -> None:
-    backing = evidence.authenticate_backing(attested(bank), bank.keys, SIGNER, now=NOW)
+    backing = evidence.authenticate_backing(attested(bank), bank.keys, SIGNER, now=NOW, oldest=86_400)
     assert (backing.token, backing.circulation, backing.deposits) == ("SBUSD", 9_000_000, 9_000_000)
     assert (backing.as_of, backing.issued_at) == (ACCEPTED, MADE)
 
@@ -372,13 +372,26 @@ def test_a_backing_that_balances_is_the_banks_word_that_tokens_equal_deposits(ba
 @pytest.mark.parametrize("deposits", ["8999999", "9000001", "0"])
 def test_a_backing_that_does_not_balance_to_the_unit_is_refused(bank: Bank, deposits: str) -> None:
     with pytest.raises(NotGenuine) as refused:
-        evidence.authenticate_backing(attested(bank, deposits=deposits), bank.keys, SIGNER, now=NOW)
+        evidence.authenticate_backing(attested(bank, deposits=deposits), bank.keys, SIGNER, now=NOW, oldest=86_400)
     assert refused.value.reason == "unbalanced"
+
+
+def test_a_backing_says_how_old_it_is_and_whose_word_and_is_refused_once_it_is_stale(bank: Bank) -> None:
+    age = NOW - ACCEPTED.timestamp()
+    backing = evidence.authenticate_backing(attested(bank), bank.keys, SIGNER, now=NOW, oldest=age)
+    assert backing.age.total_seconds() == age
+    assert f"{age:.0f} s before it was read: {SIGNER.issuer}'s own word" in str(backing)
+    with pytest.raises(NotGenuine) as refused:
+        evidence.authenticate_backing(attested(bank), bank.keys, SIGNER, now=NOW, oldest=age - 1)
+    assert refused.value.reason == "stale"
+    assert "DEPOSIT_TOKEN_BACKING_AGE" in str(refused.value)
 
 
 def test_a_settlement_is_no_backing(bank: Bank) -> None:
     with pytest.raises(NotGenuine) as refused:
-        evidence.authenticate_backing(bank.state(BACKING, evidence.TYPS[SETTLEMENT]), bank.keys, SIGNER, now=NOW)
+        evidence.authenticate_backing(
+            bank.state(BACKING, evidence.TYPS[SETTLEMENT]), bank.keys, SIGNER, now=NOW, oldest=86_400
+        )
     assert refused.value.reason == "wrong_typ"
 
 

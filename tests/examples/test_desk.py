@@ -206,7 +206,25 @@ def test_health_tells_when_the_bank_was_last_heard_of(keeper: Visitor) -> None:
     assert re.search(r"<dt>Last event of sandbox-bank</dt><dd>none</dd>", page)
 
 
-@pytest.mark.parametrize("path", ["/admin/decisions", "/admin/health"])
+def test_the_banks_word_on_what_is_behind_its_tokens_is_shown_as_its_own(keeper: Visitor, bank: Sandbox) -> None:
+    page = keeper.get("/admin/backing")
+    for token in ("SBUSD", "SBEUR", "SBCNH"):
+        assert re.search(rf"<strong>{token}</strong> \d+ units of {token} in circulation equal the deposits held", page)
+    assert page.count("sandbox-bank&#39;s own word, signed by it and counted by nobody else") == 3
+
+
+def test_a_word_that_is_not_believed_is_shown_as_a_warning_and_no_figure(
+    keeper: Visitor, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = app.extensions["payments"].client.issuer
+    monkeypatch.setattr(issuer, "_backing_age", -1)
+    page = keeper.get("/admin/backing")
+    assert '<div class="message warning">' in page
+    assert "ask it for a newer word" in page
+    assert "in circulation equal" not in page
+
+
+@pytest.mark.parametrize("path", ["/admin/decisions", "/admin/health", "/admin/backing"])
 def test_the_desk_is_closed_to_who_is_not_logged_in(visitor: Visitor, path: str) -> None:
     assert visitor.client.get(path).headers["Location"] == "/admin/login"
 

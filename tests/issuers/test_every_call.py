@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -183,13 +183,14 @@ def test_a_shop_fetches_the_banks_statements_again(bank: Bank, client: Client) -
 
 
 def test_a_shop_checks_that_the_tokens_are_backed(bank: Bank, client: Client) -> None:
-    statement = bank.state(
-        "backing", token="SBUSD", circulation="100000", deposits="100000", as_of="2026-11-24T09:00:00Z"
-    )
+    counted = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    as_of = f"{counted:%Y-%m-%dT%H:%M:%SZ}"
+    statement = bank.state("backing", token="SBUSD", circulation="100000", deposits="100000", as_of=as_of)
     bank.answer("GET", "/tokens/SBUSD/backing", {"statement": statement})
     backing = client.backing("SBUSD")
     assert (backing.token, backing.circulation, backing.deposits) == ("SBUSD", 100000, 100000)
-    assert backing.as_of == datetime(2026, 11, 24, 9, tzinfo=UTC)
+    assert (backing.as_of, backing.issuer) == (counted, client.issuer.name)
+    assert timedelta(hours=1) <= backing.age < timedelta(hours=2)
 
 
 def test_a_shop_reads_the_banks_ledger_of_a_day(bank: Bank, client: Client) -> None:
