@@ -100,7 +100,7 @@ def test_the_core_stays_thin() -> None:
     core = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in NOT_OF_THE_CORE]
     signing = list((PACKAGE / "signing").rglob("*.py"))
     assert size_of(*signing) < 1_600
-    assert size_of(*core) - size_of(*signing) < 2_400
+    assert size_of(*core) - size_of(*signing) < 2_450
 
 
 AROUND_THE_CHECKOUT = {"outbox", "review", "health", "books", "day", "seal", "archive", "proving", "merkle"}
