@@ -265,6 +265,24 @@ def test_an_order_nobody_agreed_to_expires_and_is_not_collected_any_more(tmp_pat
 
 
 @VERSIONS
+def test_a_callback_that_comes_again_after_the_payment_moved_on_is_taken_again(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.start()
+        shop.checkout.collect("A-1")
+        until(lambda: len(shop.answered) == 1)
+        shop.bank.control.fault("refund_pending")
+        shop.bank.control.fault("webhook_unanswered", route="refund.pending", count=2, seconds=0.3)
+        shop.checkout.refund("A-1", 100, request="one")
+        until(lambda: len(shop.answered) == 2)
+        (pending,) = shop.bank.control.invoice(shop.bank.control.invoices()[0]["id"])["refunds"]
+        shop.bank.control.finish_refund(pending["id"])
+        until(lambda: all(each["state"] == "delivered" for each in shop.bank.control.webhooks()))
+        assert len(shop.answered) >= 5
+        assert set(shop.answered) == {200}
+        assert "review" not in [name for name, _ in shop.told]
+
+
+@VERSIONS
 def test_a_forged_callback_moves_nothing(tmp_path: Path, version: int) -> None:
     with jpmorgan.shop(tmp_path, version) as shop:
         attempt = shop.start()

@@ -1,6 +1,7 @@
 """`make torture`: kill shop, worker and bank again and again during a thousand purchases, and compare the books.
 
-By environment: ``SEED`` repeats the choices of an earlier run, ``PURCHASES`` (1000) and ``MINUTES`` (5, for all
+By environment: ``SEED`` repeats the choices of an earlier run, ``ISSUER`` (reference, antom, jpmorgan, jpmorgan-v1)
+has the bank speak that API, ``PURCHASES`` (1000; 200 by another API than the reference) and ``MINUTES`` (5, for all
 databases together) bound it, ``DATABASES`` (sqlite,postgres) names where the shop keeps its tables, ``KEEP=1`` keeps
 databases and logs, ``SABOTAGE`` (lost-commits, older-copy, lost-refund) spoils one side, to see that it shows. The last
 line is ``differences: N``; the exit code is 0 only if N is 0.
@@ -26,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.testing import servers
-from tests.torture import sabotage
+from tests.torture import plan, sabotage
 from tests.torture.parts import STOPPING, PartFailed, Stopped
 from tests.torture.run import Stage, torture
 from tests.torture.sabotage import Sabotage
@@ -40,6 +41,7 @@ class Options:
     """What the environment asks for."""
 
     seed: int
+    issuer: str
     purchases: int
     minutes: float
     databases: tuple[str, ...]
@@ -50,9 +52,13 @@ class Options:
     def of(cls, environ: Mapping[str, str]) -> Options:
         """Raises ValueError, with what was expected."""
         databases = tuple(environ.get("DATABASES", ",".join(DATABASES)).replace(",", " ").split())
+        issuer = environ.get("ISSUER") or "reference"
+        if issuer not in plan.APIS:
+            raise ValueError(f"ISSUER is one of {', '.join(plan.APIS)}, not {issuer!r}.")
         options = cls(
             seed=_number(environ, "SEED", secrets.randbelow(1_000_000)),
-            purchases=_number(environ, "PURCHASES", 1000),
+            issuer=issuer,
+            purchases=_number(environ, "PURCHASES", 1000 if issuer == "reference" else 200),
             minutes=_number(environ, "MINUTES", 5.0),
             databases=databases,
             keep=environ.get("KEEP", "") not in ("", "0"),
@@ -86,7 +92,8 @@ def main() -> int:
         signal.signal(number, lambda *_: STOPPING.set())
     _say(f"seed {options.seed} (SEED={options.seed} repeats this run's choices)")
     _say(
-        f"{options.purchases} purchases on each of: {', '.join(options.databases)}; {options.minutes:g} minutes in all"
+        f"{options.purchases} purchases by {options.issuer} on each of: {', '.join(options.databases)}; "
+        f"{options.minutes:g} minutes in all"
     )
     _say("Processes are killed with SIGKILL. That is no power cut: what a disk does with it, this cannot show.")
     if options.sabotage:
@@ -115,7 +122,7 @@ def _tortured(database: str, options: Options, seconds: float) -> int:
         with _database(database, folder) as url:
             spoilt = Sabotage(options.sabotage)
             older_than = 5 if options.purchases < 100 else 45
-            stage = Stage(folder, url, options.seed, older_than=older_than, told=spoilt.environ())
+            stage = Stage(folder, url, options.seed, options.issuer, older_than=older_than, told=spoilt.environ())
             result = torture(database, stage, options.purchases, seconds, spoilt)
     finally:
         if options.keep:

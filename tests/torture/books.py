@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 from sqlalchemy import Engine, text
 
 Row: TypeAlias = Mapping[str, Any]
@@ -64,7 +64,13 @@ def bank_books(database: Path) -> BankBooks:
             found = connection.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608 - our own names
             return [dict(row) for row in found]
 
-        return BankBooks(*(read(table) for table in BankBooks.__annotations__))
+        ids = {row["name"]: row["value"] for row in read("facts")}
+        books = BankBooks(*(read(table) for table in BankBooks.__annotations__))
+    # Antom names a refund by payment and refund, which is longer than this bank's books allow: they have a digest.
+    merchants = [
+        str(ids.get(f"antom id {row['reference']}", row["reference"])).rpartition("_")[2] for row in books.refunds
+    ]
+    return evolve(books, refunds=[{**row, "reference": own} for row, own in zip(books.refunds, merchants, strict=True)])
 
 
 def shop_books(engine: Engine) -> ShopBooks:

@@ -75,7 +75,9 @@ class Buyer:
 
     shop: Line
     bank: Line
+    collects: bool = False
     due: dict[str, int] = field(factory=dict)
+    orders: dict[str, Purchase] = field(factory=dict)
     paid: dict[str, int] = field(factory=dict)
 
     def go(self, purchase: Purchase, again: bool) -> bool:
@@ -102,6 +104,7 @@ class Buyer:
             if status == 200 and told["reference"] is not None and told["ended"] is None:
                 reference: str = told["reference"]
                 self.due[reference] = int(told["due"])
+                self.orders[reference] = purchase
                 return reference
             if status == 200 or told["reason"] in ("order_paid", "payment_in_review", "order_changed"):
                 return None
@@ -109,7 +112,7 @@ class Buyer:
 
     def _start_twice(self, purchase: Purchase) -> str | None:
         """Two tabs at once; whatever each is told, the buyer pays for what the last one shows."""
-        tab = Buyer(self.shop.another(), self.bank)
+        tab = Buyer(self.shop.another(), self.bank, self.collects)
         other = threading.Thread(target=self._quietly, args=(lambda: tab._opened(purchase),))
         other.start()
         reference = self._opened(purchase)
@@ -169,7 +172,13 @@ class Buyer:
         return len([each for each in movements if each["kind"] == "payment"])
 
     def _pay(self, reference: str, dice: Random, units: int | None = None) -> None:
-        """Pay once. When the bank goes down in the middle, the buyer looks at the account before paying again."""
+        """Pay once. When the bank goes down in the middle, the buyer looks at the account before paying again.
+
+        Where the bank has no page, agree in the shop, until it says that it has understood.
+        """
+        if self.collects:
+            self._agree(self.orders[reference])
+            return
         before = self.paid.get(reference, 0)
         asked: dict[str, object] = {"invoice": reference, "buyer": dice.choice(("anna", "bilal", "chen"))}
         if units is not None:
@@ -182,6 +191,16 @@ class Buyer:
             if 0 < status < 500:
                 return
             self.bank.nap()
+
+    def _agree(self, purchase: Purchase) -> None:
+        """Agree in the shop that it collects; agree anew where the bank never had the payment."""
+        while True:
+            status, told = self.shop.ask("POST", f"/orders/{purchase.order}/collect", {})
+            if status == 200 and told["ended"] is None:
+                return
+            self.shop.nap()
+            if self._opened(purchase) is None and self._view(purchase)["paid"]:
+                return
 
     # -- the stories -----------------------------------------------------------------------------------------------
 

@@ -6,10 +6,11 @@ processes: that is the machine's business, and the reason to kill at random poin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 SHOP, WORKER, BANK = "shop", "worker", "bank"
 PARTS: Final = (BANK, SHOP, WORKER)
@@ -62,6 +63,50 @@ _PRICES: Final = (
     ("JPY", "SBUSD", 0),
     ("KWD", "SBCNH", 3),
 )
+
+
+@frozen
+class Api:
+    """What can be bought by one bank's API: the kinds of purchase that it knows, and prices with the tokens for them.
+
+    `acknowledges` where the bank's id of a webhook is what the shop keeps it by. `moves` where the bank's clock can be
+    moved in the middle of a purchase: a price that the shop locks by its own clock has run out by the bank's then.
+    `proves` where what the bank says convinces others than the shop, too. `fees`
+    where the price names the bank's fee. `told` are settings of the shop's.
+    """
+
+    kinds: frozenset[str] = frozenset(KINDS)
+    prices: tuple[tuple[str, str, int], ...] = _PRICES
+    acknowledges: bool = True
+    moves: bool = True
+    proves: bool = True
+    fees: bool = True
+    told: Mapping[str, str] = field(factory=dict)
+
+
+_PUSHED: Final = Api(
+    frozenset({"plain", "refunded", "changed", "tabs", "returned"}),
+    (("EUR", "SBEUR", 2), ("USD", "SBUSD", 2)),
+    acknowledges=False,
+    moves=False,
+    proves=False,
+    told={"DEPOSIT_TOKEN_JPMORGAN_KEY_LIFETIME": "12", "DEPOSIT_TOKEN_JPMORGAN_UNSEEN_FOR": "8"},
+)
+"""The shop starts the debit of all that is due, in the price's own currency: nothing short, late or twice, no hold."""
+
+APIS: Final = {
+    "reference": Api(),
+    "antom": Api(
+        frozenset(KINDS) - {"captured", "released", "returned", "short"},
+        (("EUR", "SBUSD", 2), ("GBP", "SBEUR", 2), ("JPY", "SBUSD", 0)),
+        acknowledges=False,
+        fees=False,
+    ),
+    "jpmorgan": _PUSHED,
+    "jpmorgan-v1": _PUSHED,
+}
+"""By the name of the dialect that the sandbox speaks."""
+
 _KILLS_EVERY = 150
 _MOVES_EVERY = 130
 _LATE = ("hold", "accept", "refund")
@@ -103,20 +148,21 @@ class Event:
     seconds: int = 0
 
 
-def purchases(seed: int, count: int) -> tuple[Purchase, ...]:
+def purchases(seed: int, count: int, api: Api = APIS["reference"]) -> tuple[Purchase, ...]:
     """All purchases. Every kind comes up in each forty or so, however few there are."""
     dice = Random(f"{seed}:purchases")  # noqa: S311 - dice, no secret
+    known = {kind: weight for kind, weight in KINDS.items() if kind in api.kinds}
     kinds: list[str] = []
     while len(kinds) < count:
-        some = list(KINDS)
-        more = dice.choices(list(KINDS), weights=list(KINDS.values()), k=2 * len(some))
+        some = list(known)
+        more = dice.choices(some, weights=list(known.values()), k=2 * len(some))
         dice.shuffle(some)
         kinds += some if len(kinds) % 3 == 0 else more
-    return tuple(_purchase(dice, seed, number, kind) for number, kind in enumerate(kinds[:count], 1))
+    return tuple(_purchase(dice, seed, number, kind, api) for number, kind in enumerate(kinds[:count], 1))
 
 
-def _purchase(dice: Random, seed: int, number: int, kind: str) -> Purchase:
-    currency, token, digits = dice.choice(_PRICES)
+def _purchase(dice: Random, seed: int, number: int, kind: str, api: Api) -> Purchase:
+    currency, token, digits = dice.choice(api.prices)
     major = dice.randint(3_000, 20_000) if currency == "JPY" else dice.randint(20, 180)
     minor = "." + "".join(str(dice.randint(0, 9)) for _ in range(digits)) if digits else ""
     return Purchase(
@@ -132,7 +178,7 @@ def _purchase(dice: Random, seed: int, number: int, kind: str) -> Purchase:
     )
 
 
-def events(seed: int, count: int) -> tuple[Event, ...]:
+def events(seed: int, count: int, api: Api = APIS["reference"]) -> tuple[Event, ...]:
     """Kills of each part, and moves of the clock, in the order in which they fall due. Now and then two die at once."""
     dice = Random(f"{seed}:events")  # noqa: S311 - dice, no secret
     planned: list[Event] = []
@@ -140,9 +186,8 @@ def events(seed: int, count: int) -> tuple[Event, ...]:
         for _ in range(max(1, count // _KILLS_EVERY)):
             also = tuple(other for other in PARTS if other != part and dice.random() < 0.1)
             planned.append(Event(_moment(dice, count), dice.uniform(0, 0.5), (part, *also)))
-    planned += [
-        Event(_moment(dice, count), 0.0, seconds=dice.randint(905, 1200)) for _ in range(max(1, count // _MOVES_EVERY))
-    ]
+    moves = max(1, count // _MOVES_EVERY) if api.moves else 0
+    planned += [Event(_moment(dice, count), 0.0, seconds=dice.randint(905, 1200)) for _ in range(moves)]
     return tuple(sorted(planned, key=lambda event: event.after))
 
 

@@ -191,6 +191,7 @@ def _for_buyers(app: Flask, checkout: Checkout, return_url: str) -> None:
         form = request.get_json()
         acts: dict[str, Callable[[], object]] = {
             "capture": lambda: checkout.capture(order_id),
+            "collect": lambda: checkout.collect(order_id, account="anna"),
             "cancel": lambda: checkout.cancel(order_id),
             "refund": lambda: checkout.refund(order_id, _amount(form), request=form["request"]),
         }

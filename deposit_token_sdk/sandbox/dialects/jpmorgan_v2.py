@@ -177,14 +177,14 @@ def message(desk: Desk, merchant: str, body: bytes) -> tuple[dict[str, str], byt
         return None
     last = found[-1]
     version = strict_json.integer(data, "version")
-    time = _time(desk.real)
+    time = strict_json.text(told, "timestamp")  # the same at each try, for it is the same event
+    name = f"{last.id}-{version}-{last.state}"  # what has changed until then is another
     if version % 2:
-        name = f"{last.id}-{version}"
         shape: dict[str, Any] = {"events": [{"eventId": name, "eventTimestamp": time, **_status(last)}]}
     else:
         word = _STATES[last.state][0].title()
         shape = {
-            "id": f"{last.id}-{version}",
+            "id": name,
             "specversion": "1.0",
             "type": f"PaymentInstruction.{word}",
             "time": time,
