@@ -19,7 +19,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from attrs import define, evolve, field, frozen
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert, select
 from sqlalchemy.orm import Session, sessionmaker
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request as Incoming
 from werkzeug.wrappers import Response as Outgoing
 
@@ -41,8 +41,8 @@ from deposit_token_sdk.transport import Transport
 ORDER: Final = "A-1"
 PATIENCE: Final = 30.0
 """Seconds within which whatever a test waits for must have come about."""
-HASTY: Final = {"DEPOSIT_TOKEN_TIMEOUT": "0.6", "DEPOSIT_TOKEN_DEADLINE": "20", "DEPOSIT_TOKEN_ATTEMPTS": "8"}
-"""A client that waits shortly and tries often."""
+HASTY: Final = {"DEPOSIT_TOKEN_TIMEOUT": "0.5", "DEPOSIT_TOKEN_DEADLINE": "20"}
+"""A client that does not wait long for an answer."""
 
 Claims: TypeAlias = dict[str, Any]
 _TABLES = MetaData()
@@ -119,12 +119,19 @@ class Message:
     answer: Answer | None
 
 
+class _Quiet(WSGIRequestHandler):
+    """Logs no request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nothing."""
+
+
 class Door:
     """One address for the webhooks of all shops, each under ``?shop=<merchant>``."""
 
     def __init__(self) -> None:
         self.shops: dict[str, Shop] = {}
-        self._server = make_server("127.0.0.1", 0, self, threaded=True)
+        self._server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
@@ -278,7 +285,7 @@ class Shop:
         with self._changed:
             while not condition():
                 assert time.monotonic() < deadline, "the bank's news did not bring it about"
-                self._changed.wait(0.02)
+                self._changed.wait(0.05)
 
     def quiet(self, attempt: Attempt) -> None:
         """Wait until the bank has no more to say about it."""
@@ -349,15 +356,22 @@ def _waits(message: Claims) -> bool:
     return message["state"] in ("queued", "behind")
 
 
+def make_tables(file: Path) -> None:
+    """The tables of a shop, in a new file: copied for each, they need not be made again."""
+    engine = create_engine(f"sqlite:///{file}")
+    prepare_sqlite(engine)
+    _TABLES.create_all(engine)
+    SqlStore(sessionmaker(engine)).create_schema()
+    engine.dispose()
+
+
 @contextmanager
-def opened(bank: Sandbox, merchant: str, environment: dict[str, str], folder: Path, door: Door) -> Iterator[Shop]:
-    """A new shop of that merchant's, with a database and so an installation of its own."""
-    engine = create_engine(f"sqlite:///{folder / f'{merchant}.sqlite3'}", connect_args={"timeout": 30})
+def opened(bank: Sandbox, merchant: str, environment: dict[str, str], file: Path, door: Door) -> Iterator[Shop]:
+    """A new shop of that merchant's, in a database of its own and so an installation of its own."""
+    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 30})
     prepare_sqlite(engine)
     sessions = sessionmaker(engine)
-    _TABLES.create_all(engine)
     store = SqlStore(sessions)
-    store.create_schema()
     shop = Shop(bank, merchant, environment, sessions, store, door)
     door.shops[merchant] = shop
     bank.control.set_webhook_url(door.url(shop), merchant=merchant)

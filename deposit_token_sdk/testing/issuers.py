@@ -191,18 +191,17 @@ class PaymentConformance:
 
     # -- what is lacking -----------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(("capability", "verb", "ask"), VERBS, ids=[verb for _, verb, _ in VERBS])
-    def test_a_verb_is_unsupported_before_anything_is_sent_or_it_is_there(
-        self, shop: Shop, capability: Capability, verb: str, ask: Callable[[Client], object]
-    ) -> None:
+    def test_each_verb_is_unsupported_before_anything_is_sent_or_it_is_there(self, shop: Shop) -> None:
         shop.wire.cut = True
-        if capability in shop.issuer.capabilities:
-            with suppress(BankUnavailable, OutcomeUnknown, NotGenuine):
+        for capability, verb, ask in VERBS:
+            if capability in shop.issuer.capabilities:
+                with suppress(BankUnavailable, OutcomeUnknown, NotGenuine):
+                    ask(shop.client)
+                continue
+            before = len(shop.wire.seen)
+            with pytest.raises(Unsupported, match=capability):
                 ask(shop.client)
-            return
-        with pytest.raises(Unsupported, match=capability):
-            ask(shop.client)
-        assert shop.wire.seen == [], verb
+            assert len(shop.wire.seen) == before, verb
 
     def test_a_start_that_asks_for_what_is_lacking_reaches_neither_bank_nor_tables(self, shop: Shop) -> None:
         if Capability.MANUAL_CAPTURE in shop.issuer.capabilities:

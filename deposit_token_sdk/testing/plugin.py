@@ -13,8 +13,10 @@ API. One bank serves a whole run, with two merchants; each test opens a new shop
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,25 +104,39 @@ def _merchants(issuers_bank: Sandbox, issuer_name: str) -> dict[str, dict[str, s
     return {name: issuers_bank.control.create_merchant(name, dialect=issuer_name) for name in names}
 
 
+@pytest.fixture(scope="session")
+def _tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from deposit_token_sdk.testing.issuer_shop import make_tables  # noqa: PLC0415 - as above
+
+    file = tmp_path_factory.mktemp("tables") / "shop.sqlite3"
+    make_tables(file)
+    return file
+
+
 @pytest.fixture
-def shop(
-    issuers_bank: Sandbox, issuers_door: Door, _merchants: dict[str, dict[str, str]], tmp_path: Path
-) -> Iterator[Shop]:
-    """A shop with nothing in it."""
+def _open(
+    issuers_bank: Sandbox, issuers_door: Door, _merchants: dict[str, dict[str, str]], _tables: Path, tmp_path: Path
+) -> Callable[[int], AbstractContextManager[Shop]]:
+    """Opens the shop of one of the two merchants."""
     from deposit_token_sdk.testing.issuer_shop import opened  # noqa: PLC0415 - as above
 
-    merchant = next(iter(_merchants))
-    with opened(issuers_bank, merchant, _merchants[merchant], tmp_path, issuers_door) as made:
+    def open_shop(number: int) -> AbstractContextManager[Shop]:
+        merchant = list(_merchants)[number]
+        file = Path(copyfile(_tables, tmp_path / f"{merchant}.sqlite3"))
+        return opened(issuers_bank, merchant, _merchants[merchant], file, issuers_door)
+
+    return open_shop
+
+
+@pytest.fixture
+def shop(_open: Callable[[int], AbstractContextManager[Shop]]) -> Iterator[Shop]:
+    """A shop with nothing in it."""
+    with _open(0) as made:
         yield made
 
 
 @pytest.fixture
-def other_shop(
-    issuers_bank: Sandbox, issuers_door: Door, _merchants: dict[str, dict[str, str]], tmp_path: Path
-) -> Iterator[Shop]:
+def other_shop(_open: Callable[[int], AbstractContextManager[Shop]]) -> Iterator[Shop]:
     """Another merchant's shop at the same bank."""
-    from deposit_token_sdk.testing.issuer_shop import opened  # noqa: PLC0415 - as above
-
-    merchant = list(_merchants)[1]
-    with opened(issuers_bank, merchant, _merchants[merchant], tmp_path, issuers_door) as made:
+    with _open(1) as made:
         yield made
