@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -192,7 +193,7 @@ class Shop:
 
     def client_of(self, environment: Mapping[str, str], wire: Wire) -> Client:
         """A client that does not wait long before it tries again."""
-        made = issuer_from(Settings.from_env(environment))
+        made = _issuer(frozenset(environment.items()))
         return Client(made, transport=wire, clock=Clock(sleep=lambda seconds: time.sleep(min(seconds, 0.02))))
 
     def restarted(
@@ -332,9 +333,18 @@ class Shop:
         assert sorted(self.fulfilled()) == sorted(one.reference for one in attempts)
         for attempt in attempts:
             assert self.ledger(attempt) == [due_of(attempt)]
+        assert self.reviews() == []
+
+    def alone(self, *attempts: Attempt) -> None:
+        """The bank has no other invoice for this shop that could still be paid."""
         alive = [one["reference"] for one in self.invoices() if one["status"] not in ("cancelled", "expired")]
         assert sorted(alive) == sorted(one.reference for one in attempts)
-        assert self.reviews() == []
+
+
+@lru_cache(maxsize=64)
+def _issuer(settings: frozenset[tuple[str, str]]) -> Issuer:
+    """The issuer with these settings: to read an RSA key takes longer than a purchase."""
+    return issuer_from(Settings.from_env(dict(settings)))
 
 
 def due_of(attempt: Attempt) -> int:

@@ -101,6 +101,7 @@ class PaymentConformance:
         attempt = shop.open()
         again = shop.open(checkout=shop.restarted())
         assert again.reference == attempt.reference
+        shop.alone(attempt)
         shop.pay(attempt)
         shop.paid()
         shop.sound(attempt)
@@ -223,6 +224,7 @@ class PaymentConformance:
                 shop.checkout.cancel(ORDER)
             assert len(shop.wire.seen) == before
         again = shop.buy()
+        shop.alone(again)
         assert (again.reference == attempt.reference) is (Capability.CANCEL not in shop.issuer.capabilities)
         shop.sound(again)
 
