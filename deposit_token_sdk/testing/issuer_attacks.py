@@ -15,12 +15,13 @@ import pytest
 
 from deposit_token_sdk.checkout.flow import Checkout
 from deposit_token_sdk.checkout.receiving import Answer
+from deposit_token_sdk.checkout.store import Attempt
 from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.exchange import Request, Response
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import Sandbox
-from deposit_token_sdk.testing.issuer_shop import ORDER, Message, Shop, Wire, due_of, later
+from deposit_token_sdk.testing.issuer_shop import ORDER, Message, Shop, Wire, due_of, later, settings_at
 
 DEAR = Money("2000.00", "EUR")
 PLACES = 24
@@ -41,7 +42,7 @@ class AttackConformance:
     @pytest.mark.parametrize("price", [None, DEAR], ids=["same_price", "dearer"])
     def test_one_order_s_news_pay_no_other(self, shop: Shop, price: Money | None) -> None:
         paid = shop.buy("A-0")
-        attempt = shop.open(**({} if price is None else {"price": price}))
+        attempt = shop.open() if price is None else shop.open(price=price)
         self.harmless(shop, deliver(shop.checkout, shop.news), paid.reference)
         assert not shop.checkout.refresh(ORDER).paid
         shop.pay(attempt)
@@ -55,7 +56,7 @@ class AttackConformance:
         assert due_of(attempt) == 200_000
         if shop.way.any_amount:
             shop.pay(attempt, units=units)
-            shop.until(lambda: shop.checkout.refresh(ORDER) and shop.received(attempt) == units)
+            shop.learns(lambda: shop.received(attempt) == units)
             shop.checkout.reconcile()
             assert (shop.fulfilled(), shop.checkout.view(ORDER).paid) == ([], False)
             assert shop.ledger(attempt) == [units]
@@ -80,7 +81,7 @@ class AttackConformance:
     def test_a_test_s_money_pays_nothing_in_a_live_shop(self, shop: Shop, live_bank: Sandbox, issuer_name: str) -> None:
         attempt = shop.open()
         news = shop.intercept(attempt)
-        theirs = live_bank.control.create_merchant(shop.merchant, dialect=issuer_name)
+        theirs = settings_at(live_bank, shop.merchant, issuer_name)
         names = ("DEPOSIT_TOKEN_MODE", "DEPOSIT_TOKEN_MERCHANT")
         live = shop.restarted({name: theirs[name] for name in names})
         self.harmless(shop, deliver(live, news))
@@ -114,7 +115,7 @@ class AttackConformance:
 
     def test_what_another_key_signed_is_not_believed(self, shop: Shop, strange_bank: Sandbox, issuer_name: str) -> None:
         """A bank of the same name, where the same order was opened and paid: its word is worth nothing here."""
-        theirs = strange_bank.control.create_merchant(shop.merchant, dialect=issuer_name)
+        theirs = settings_at(strange_bank, shop.merchant, issuer_name)
         strange = shop.restarted(theirs)
         attempt = shop.open("A-0", strange)
         strange_bank.control.set_webhook_url(shop.door.url(shop), merchant=shop.merchant)
@@ -163,10 +164,9 @@ class AttackConformance:
             assert answer.reason not in ("", "applied"), answer
         assert shop.fulfilled() == list(fulfilled)
 
-    def true_purchase(self, shop: Shop, attempt: object) -> None:
-        """The order is paid after all, and all is as it should be."""
-        assert hasattr(attempt, "reference")
-        shop.pay(attempt)  # type: ignore[arg-type]
+    def true_purchase(self, shop: Shop, attempt: Attempt) -> None:
+        """The order is paid after all."""
+        shop.pay(attempt)
         shop.paid()
         assert shop.fulfilled() == [attempt.reference]
 

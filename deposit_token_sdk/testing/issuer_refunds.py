@@ -82,7 +82,7 @@ class RefundConformance:
 
     def ends(self, shop: Shop, stage: RefundStage) -> None:
         """The order's only refund comes to that stage: by the bank's news, or else by asking."""
-        shop.until(lambda: shop.checkout.refresh(ORDER) and shop.refunds()[0].stage is stage)
+        shop.learns(lambda: shop.refunds()[0].stage is stage)
 
     def bank_refund(self, shop: Shop, reference: str) -> str:
         """The bank's own id of the only refund."""

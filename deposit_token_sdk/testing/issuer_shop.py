@@ -35,7 +35,7 @@ from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.issuers import issuer_from
 from deposit_token_sdk.issuers.protocol import Capability, Issuer
 from deposit_token_sdk.money import Money
-from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.sandbox import Sandbox, dialects
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.transport import Transport
 
@@ -288,6 +288,16 @@ class Shop:
                 assert time.monotonic() < deadline, "the bank's news did not bring it about"
                 self._changed.wait(0.05)
 
+    def learns(self, condition: Callable[[], object]) -> None:
+        """Wait until asking the bank has brought the condition about."""
+
+        def asked() -> object:
+            self.checkout.refresh(ORDER)
+            self.checkout.reconcile()
+            return condition()
+
+        self.until(asked)
+
     def quiet(self, attempt: Attempt) -> None:
         """Wait until the bank has no more to say about it."""
         self.until(lambda: not [one for one in self.bank.control.webhooks(attempt.reference) if _waits(one)])
@@ -364,6 +374,13 @@ def _seconds(days: float = 0.0, hours: float = 0.0) -> float:
 
 def _waits(message: Claims) -> bool:
     return message["state"] in ("queued", "behind")
+
+
+def settings_at(bank: Sandbox, merchant: str, issuer_name: str) -> dict[str, str]:
+    """The settings of that merchant's shop at that bank: in the dialect of this name, or else by the reference API."""
+    if issuer_name == "reference" or issuer_name in dialects.names():
+        return bank.control.create_merchant(merchant, dialect=issuer_name)
+    return {**bank.control.create_merchant(merchant), "DEPOSIT_TOKEN_ISSUER": issuer_name}
 
 
 def make_tables(file: Path) -> None:

@@ -150,7 +150,7 @@ class PaymentConformance:
         assert (due_of(new), new.reference == old.reference) == (200_000, False)
         if shop.way.any_amount:
             shop.pay(old, units=due_of(old))
-            shop.until(lambda: shop.checkout.reconcile() and shop.reviews())
+            shop.learns(shop.reviews)
             assert shop.ledger(old) == [due_of(old)]
         assert shop.fulfilled() == []
         shop.pay(new)
@@ -163,7 +163,7 @@ class PaymentConformance:
             return
         attempt = shop.open()
         shop.pay(attempt, units=12849)
-        shop.until(lambda: shop.checkout.refresh(ORDER) and shop.received(attempt) == 12849)
+        shop.learns(lambda: shop.received(attempt) == 12849)
         assert (shop.fulfilled(), "underpaid" in shop.told) == ([], True)
         shop.pay(attempt, units=1)
         shop.paid()
@@ -175,7 +175,7 @@ class PaymentConformance:
             return
         attempt = shop.buy()
         shop.pay(attempt, units=due_of(attempt))
-        shop.until(lambda: shop.checkout.reconcile() and shop.reviews())
+        shop.learns(shop.reviews)
         shop.quiet(attempt)
         assert (shop.fulfilled(), len(shop.reviews())) == ([attempt.reference], 1)
         assert shop.kept(attempt) == shop.received(attempt) == 2 * due_of(attempt)
@@ -186,7 +186,7 @@ class PaymentConformance:
         attempt = shop.open()
         assert attempt.quote is not None
         shop.pay(attempt, at=strict_json.rfc3339(attempt.quote.expires_at + timedelta(minutes=1)))
-        shop.until(lambda: shop.checkout.reconcile() and shop.reviews())
+        shop.learns(shop.reviews)
         assert (shop.fulfilled(), shop.checkout.view(ORDER).paid) == ([], False)
         assert shop.received(attempt) == due_of(attempt)
 

@@ -7,8 +7,9 @@
     class TestMyBank(IssuerConformance):
         ISSUERS = ("mybank",)
 
-NAME is that of an installed issuer and of the sandbox's dialect that its bank speaks; ``reference`` is the reference
-API. One bank serves a whole run, with two merchants; each test opens a new shop of theirs, with a database of its own.
+NAME is that of an installed issuer. Its bank is the sandbox, in the dialect of that name; where there is none, it
+speaks the reference API. One bank serves a whole run, with two merchants; each test opens a new shop of theirs, with
+a database of its own.
 """
 
 from __future__ import annotations
@@ -100,8 +101,9 @@ def issuers_door() -> Iterator[Door]:
 @pytest.fixture(scope="session")
 def _merchants(issuers_bank: Sandbox, issuer_name: str) -> dict[str, dict[str, str]]:
     """Two merchants of the bank's, and the settings of their shops."""
-    names = (f"{issuer_name}-one", f"{issuer_name}-two")
-    return {name: issuers_bank.control.create_merchant(name, dialect=issuer_name) for name in names}
+    from deposit_token_sdk.testing.issuer_shop import settings_at  # noqa: PLC0415 - as above
+
+    return {name: settings_at(issuers_bank, name, issuer_name) for name in (f"{issuer_name}-one", f"{issuer_name}-two")}
 
 
 @pytest.fixture(scope="session")
