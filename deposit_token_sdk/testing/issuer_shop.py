@@ -40,7 +40,7 @@ from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.transport import Transport
 
 ORDER: Final = "A-1"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 15.0
 """Seconds within which whatever a test waits for must have come about."""
 HASTY: Final = {"DEPOSIT_TOKEN_TIMEOUT": "0.5", "DEPOSIT_TOKEN_DEADLINE": "20"}
 """A client that does not wait long for an answer."""
