@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from deposit_token_sdk.checkout.store import Attempt
 from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import RefundStage
@@ -42,7 +43,13 @@ class FaultConformance:
         before = struck(shop, kind)
         shop.bank.control.fault(kind, route=shop.way.opens, seconds=SECONDS)
         hasty = shop.restarted(HASTY | {"DEPOSIT_TOKEN_ATTEMPTS": tries})
-        attempt = shop.persist(lambda: shop.open(checkout=hasty))
+
+        def purchase() -> Attempt:
+            opened = shop.open(checkout=hasty)
+            shop.way.commit(hasty, opened)
+            return opened
+
+        attempt = shop.persist(purchase)
         assert struck(shop, kind) == before + 1
         assert not shop.checkout.view(ORDER).unknown
         if not shop.checkout.refresh(ORDER).paid:
@@ -66,8 +73,7 @@ class FaultConformance:
             try:
                 hasty.refund(ORDER, 700, request=f"page-{number}")
             except DepositTokenError:
-                hasty.reconcile()
-                hasty.refresh(ORDER)
+                shop.find_out()
             number += all(one.stage is RefundStage.FAILED for one in shop.refunds())
         assert struck(shop, kind) == before + 1
         assert shop.ledger(attempt, "refund") == [700]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from attrs import define, evolve, field, frozen
@@ -45,6 +45,7 @@ PATIENCE: Final = 15.0
 HASTY: Final = {"DEPOSIT_TOKEN_TIMEOUT": "0.5", "DEPOSIT_TOKEN_DEADLINE": "20"}
 """A client that does not wait long for an answer."""
 
+T = TypeVar("T")
 Claims: TypeAlias = dict[str, Any]
 _TABLES = MetaData()
 _fulfilments = Table("shop_fulfilments", _TABLES, Column("order_id", String), Column("reference", String))
@@ -75,6 +76,12 @@ class Way:
             "return_url": "http://127.0.0.1:9/orders/A-1",
         }
         return checkout.start(**{**asked, **more})
+
+    unseen_for = 0.0
+    """For how many seconds a payment that the shop itself sends may stay unseen; 0 where it sends none."""
+
+    def commit(self, checkout: Checkout, attempt: Attempt) -> None:
+        """What the shop itself sends for money to move: nothing, where the buyer pays on the bank's page."""
 
     def pay(self, bank: Sandbox, checkout: Checkout, attempt: Attempt, **more: Any) -> None:
         """The buyer pays what is due, or `units`, accepted now or `at`."""
@@ -165,6 +172,7 @@ class Shop:
     store: SqlStore
     door: Door
     listening: bool = True
+    ahead: float = 0.0
     told: list[str] = field(factory=list)
     wire: Wire = field(factory=Wire)
     _heard: list[Message] = field(factory=list)
@@ -201,7 +209,7 @@ class Shop:
     ) -> Checkout:
         """The same shop in a new process, as far as the SDK can tell; with other settings beside or instead."""
         made = client or self.client_of({**self.environment, **(environment or {})}, self.wire)
-        checkout = Checkout(made, self.store, **more)
+        checkout = Checkout(made, self.store, **{"now": self.now, **more})
 
         @checkout.on_paid
         def fulfil(paid: Paid, session: Session) -> None:
@@ -236,14 +244,27 @@ class Shop:
         asks = Capability.WEBHOOKS not in self.issuer.capabilities
         self.until(lambda: (self.checkout.refresh(order_id) if asks else self.checkout.view(order_id)).paid)
 
-    def persist(self, step: Callable[[], Any]) -> Any:
-        """Do it as a shop does: what came to nothing, or to nobody knows what, is reconciled and then tried again."""
+    def persist(self, step: Callable[[], T]) -> T:
+        """Do it as a shop does: what came to nothing, or to nobody knows what, is found out about, then tried again."""
         for _ in range(4):
             try:
                 return step()
             except DepositTokenError:
-                self.checkout.reconcile()
+                self.find_out()
         return step()
+
+    def find_out(self) -> None:
+        """Ask the bank; what it has not seen by now, the shop gives up when its time is over."""
+        self.checkout.reconcile()
+        if self.checkout.view(ORDER).unknown and self.way.unseen_for:
+            with suppress(AssertionError):
+                self.learns(lambda: not self.checkout.view(ORDER).unknown, 2.0)
+            self.ahead += self.way.unseen_for
+            self.checkout.reconcile()
+
+    def now(self) -> datetime:
+        """The shop's clock."""
+        return datetime.fromtimestamp(time.time() + self.ahead, UTC)
 
     # -- the bank's news -----------------------------------------------------------------------------------------
 
@@ -288,15 +309,16 @@ class Shop:
                 assert time.monotonic() < deadline, "the bank's news did not bring it about"
                 self._changed.wait(0.05)
 
-    def learns(self, condition: Callable[[], object]) -> None:
+    def learns(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until asking the bank has brought the condition about."""
 
         def asked() -> object:
-            self.checkout.refresh(ORDER)
+            with suppress(DepositTokenError):
+                self.checkout.refresh(ORDER)
             self.checkout.reconcile()
             return condition()
 
-        self.until(asked)
+        self.until(asked, seconds)
 
     def quiet(self, attempt: Attempt) -> None:
         """Wait until the bank has no more to say about it."""

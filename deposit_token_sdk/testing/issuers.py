@@ -11,9 +11,10 @@ said of money is compared with the bank's own ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 import pytest
@@ -228,6 +229,10 @@ class PaymentConformance:
 
 
 class IssuerConformance(PaymentConformance, FaultConformance, RefundConformance, AttackConformance):
-    """The tests. A subclass names in `ISSUERS` those it is for; ``--issuer NAME`` chooses others."""
+    """The tests. A subclass names in `ISSUERS` those it is for; ``--issuer NAME`` chooses others.
+
+    `SETTINGS` has, by the issuer's name, settings to be had beside those that its dialect gives.
+    """
 
     ISSUERS: tuple[str, ...] = ()
+    SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType({})

@@ -117,15 +117,18 @@ def _tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def _open(
-    issuers_bank: Sandbox, issuers_door: Door, _merchants: dict[str, dict[str, str]], _tables: Path, tmp_path: Path
+    request: pytest.FixtureRequest, issuers_bank: Sandbox, issuers_door: Door, issuer_name: str, tmp_path: Path
 ) -> Callable[[int], AbstractContextManager[Shop]]:
     """Opens the shop of one of the two merchants."""
     from deposit_token_sdk.testing.issuer_shop import opened  # noqa: PLC0415 - as above
 
+    merchants: dict[str, dict[str, str]] = request.getfixturevalue("_merchants")
+    more = getattr(request.cls, "SETTINGS", {}).get(issuer_name, {})
+
     def open_shop(number: int) -> AbstractContextManager[Shop]:
-        merchant = list(_merchants)[number]
-        file = Path(copyfile(_tables, tmp_path / f"{merchant}.sqlite3"))
-        return opened(issuers_bank, merchant, _merchants[merchant], file, issuers_door)
+        merchant, settings = list(merchants.items())[number]
+        file = Path(copyfile(request.getfixturevalue("_tables"), tmp_path / f"{merchant}.sqlite3"))
+        return opened(issuers_bank, merchant, {**settings, **more}, file, issuers_door)
 
     return open_shop
 
