@@ -25,7 +25,8 @@ help:
 	@echo 'make check         lint, types and floors; make -k check runs all of them'
 	@echo 'make bench         the figures of benchmarks/'
 	@echo 'make bench-scale   those of a large inbox and of paid orders a second, on SQLite and PostgreSQL'
-	@echo 'make torture       kill shop, worker and bank during 1,000 purchases, on SQLite and PostgreSQL (SEED=… repeats)'
+	@echo 'make torture       kill shop, worker and bank during 1,000 purchases, on SQLite and PostgreSQL (SEED=… repeats,'
+	@echo '                   ISSUER=… has 200 made by the API of another bank)'
 	@echo 'make pictures      take the pictures of the README anew, in docs/pictures'
 	@echo 'make clean         remove .venv and everything built'
 

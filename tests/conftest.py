@@ -13,6 +13,8 @@ from sqlalchemy import Engine
 
 from tests import databases
 
+pytest_plugins = ["deposit_token_sdk.testing.plugin"]
+
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 

@@ -125,6 +125,7 @@ def test_a_signal_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
     [
         ("DATABASES", "sqlite,oracle", "DATABASES is some of sqlite,postgres"),
         ("SABOTAGE", "fire", "SABOTAGE is one of lost-commits, older-copy, lost-refund"),
+        ("ISSUER", "hsbc", "ISSUER is one of reference, antom, jpmorgan, jpmorgan-v1"),
         ("PURCHASES", "0", "PURCHASES is 1 or more"),
         ("MINUTES", "-1", "MINUTES above 0"),
         ("SEED", "x", "SEED"),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import evolve
@@ -29,17 +29,15 @@ from deposit_token_sdk.issuers.antom import amounts, messages, words
 from deposit_token_sdk.issuers.antom.calls import Answer, Calls, moment_of, written
 from deposit_token_sdk.issuers.antom.messages import Lock, Payment
 from deposit_token_sdk.issuers.antom.options import Method, Options
+from deposit_token_sdk.issuers.lacking import Lacking
 from deposit_token_sdk.issuers.protocol import Capability, require
 from deposit_token_sdk.lifecycle import RefundStage, Stage
 from deposit_token_sdk.models import (
-    Backing,
     Bearer,
     Capture,
     Confirmation,
     Event,
     Invoice,
-    InvoicePage,
-    LedgerPage,
     Mode,
     NewInvoice,
     NewQuote,
@@ -51,7 +49,6 @@ from deposit_token_sdk.models import (
     StatementKind,
     Token,
     TokenKind,
-    WebhookTest,
 )
 from deposit_token_sdk.retry import Retry
 from deposit_token_sdk.settings import Settings
@@ -64,8 +61,11 @@ ACKNOWLEDGED: Final = '{"result":{"resultCode":"SUCCESS","resultStatus":"S","res
 _PAYMENT, _REFUND = ("PAYMENT_RESULT", "PAYMENT_PENDING"), "REFUND_RESULT"
 
 
-class AntomIssuer:
+class AntomIssuer(Lacking):
     """Antom for one merchant. See `issuers.protocol.Issuer` for the verbs.
+
+    Antom lists no payments, holds none (each is captured at once), has no ledger to read and attests no deposits; its
+    proof is the signed answer as a whole, and it sends no test notification on request.
 
     An invoice is a payment session: its id is its `paymentRequestId`, the shop's reference. A movement is a payment,
     by its `paymentId`. Antom's own fee is part of its contract and in no message, so a quote's fee is 0.
@@ -418,40 +418,6 @@ class AntomIssuer:
         method = self._paid_in(payment)
         kept = partial(messages.evidence_of, answer.message, answer.signature, answer.key, method, self.name)
         return tuple(evidence.authenticate_stored(kept(subject, kind)) for subject, kind in done)
-
-    # -- what Antom has not ----------------------------------------------------------------------------------
-
-    def invoices(self, cursor: str | None = None, limit: int = 100, day: date | None = None) -> Exchange[InvoicePage]:
-        """Unsupported: Antom lists no payments."""
-        self._lacks(Capability.LEDGER)
-
-    def capture(self, invoice_id: str, units: int, key: str, ordered_at: datetime) -> Exchange[Invoice]:
-        """Unsupported: a payment is captured at once."""
-        self._lacks(Capability.MANUAL_CAPTURE)
-
-    def release(self, invoice_id: str, key: str) -> Exchange[Invoice]:
-        """Unsupported: nothing is held."""
-        self._lacks(Capability.MANUAL_CAPTURE)
-
-    def statements(self, invoice_id: str) -> Exchange[tuple[str, ...]]:
-        """Unsupported: the signed answer as a whole is the proof."""
-        self._lacks(Capability.SIGNED_STATEMENTS)
-
-    def backing(self, token: str) -> Exchange[Backing]:
-        """Unsupported: Antom attests no deposits."""
-        self._lacks(Capability.SIGNED_STATEMENTS)
-
-    def ledger(self, day: date, cursor: str | None = None, limit: int = 1000) -> Exchange[LedgerPage]:
-        """Unsupported: Antom has no ledger to read."""
-        self._lacks(Capability.LEDGER)
-
-    def test_webhook(self, key: str) -> Exchange[WebhookTest]:
-        """Unsupported: Antom sends no test on request."""
-        self._lacks(Capability.WEBHOOK_TESTS)
-
-    def _lacks(self, capability: Capability) -> NoReturn:
-        require(self, capability)
-        raise AssertionError(f"{capability} is among the capabilities, but has no verb.")
 
     # -- below the verbs -------------------------------------------------------------------------------------
 
