@@ -38,9 +38,9 @@ demo: $(VENV)/.demo
 demo-scale: $(VENV)/.demo servers
 	@exec $(BIN)/python -m examples.demo.scale
 
-# Two workers; options of PYTEST_ADDOPTS come later on the command line and win.
+# Three workers, since each waits for a bank now and then; options of PYTEST_ADDOPTS come later on the command line and win.
 test: $(VENV)/.test $(VENV)/.antom chromium servers
-	@PYTEST_ADDOPTS="-n 2 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
+	@PYTEST_ADDOPTS="-n 3 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest
 
 check: lint types floors
 

@@ -199,7 +199,7 @@ def test_the_makefile_adds_to_the_environment_and_replaces_nothing() -> None:
         line for line in makefile.splitlines() if re.search(r"\b(PYTHONPATH|PYTEST_ADDOPTS|TMPDIR)\s*[:+?]?=", line)
     ]
     assert [line.strip() for line in assigned] == [
-        '@PYTEST_ADDOPTS="-n 2 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest'
+        '@PYTEST_ADDOPTS="-n 3 --dist worksteal $$PYTEST_ADDOPTS" exec $(BIN)/python -m pytest'
     ]
 
 

@@ -93,12 +93,12 @@ def test_two_equal_rows_have_leaves_that_tell_nothing_of_it(keeper: Keeper) -> N
 
 
 @ON_BOTH
-def test_ten_thousand_rows_are_sealed_in_batches_and_proven(keeper: Keeper, tmp_path: Path) -> None:
-    keeper.many_events(10_000)
+def test_three_thousand_rows_are_sealed_in_batches_and_proven(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.many_events(3_000)
     sizes = [made.size for made in iter(lambda: keeper.checkout.seal(limit=1_000), None)]
-    assert sizes == [1_000] * 10
+    assert sizes == [1_000] * 3
     report = keeper.proven(tmp_path / "export", keeper.outside)
-    assert (report.worth, report.sealed) == (Worth.PROVEN, {"events": 10_000})
+    assert (report.worth, report.sealed) == (Worth.PROVEN, {"events": 3_000})
 
 
 @ON_BOTH

@@ -364,5 +364,5 @@ class Machine(RuleBasedStateMachine):
 def test_shop_and_bank_stand_as_the_model_says_after_any_interleaving(bank: InProcessBank) -> None:
     run_state_machine_as_test(
         machine_at(bank),
-        settings=settings(max_examples=20, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
+        settings=settings(max_examples=14, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
     )

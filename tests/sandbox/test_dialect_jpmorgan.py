@@ -87,7 +87,7 @@ def test_a_callback_alone_pays_an_order_whose_answer_never_came(tmp_path: Path, 
         assert len(shop.initiations()) == 1
 
 
-FAULTS = ["error_before", "error_after", "dropped", "rate_limited"]
+FAULTS = ["error_before", "dropped"]
 
 
 @VERSIONS

@@ -62,7 +62,7 @@ def there(bank: Sandbox, shop: Shop) -> dict[str, Any]:
 
 @schema.parametrize()
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -74,15 +74,15 @@ def tmp_path() -> Iterator[Path]:
     rmtree(folder)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_a_short_run_ends_without_differences(tmp_path: Path, database: str) -> None:
-    with torture(tmp_path, SEED="5", PURCHASES="12", DATABASES=database) as process:
+def test_a_short_run_ends_without_differences(tmp_path: Path) -> None:
+    """On PostgreSQL: on SQLite the sabotaged run below goes all the same way."""
+    with torture(tmp_path, SEED="5", PURCHASES="12", DATABASES="postgres") as process:
         lines = said(process)
     assert lines[0] == "seed 5 (SEED=5 repeats this run's choices)"
     assert lines[-1] == "differences: 0", "\n".join(lines)
     assert process.returncode == 0
-    (line,) = [line for line in lines if line.startswith(f"{database}: ")]
-    assert re.search(LINE.format(database=database, count=12), line), line
+    (line,) = [line for line in lines if line.startswith("postgres: ")]
+    assert re.search(LINE.format(database="postgres", count=12), line), line
     assert all(int(count) >= 1 for count in re.findall(r"(?:shop|worker|bank) (\d+)", line))
     assert list(tmp_path.iterdir()) == []
     assert left_running(tmp_path) == []
