@@ -1,8 +1,8 @@
 """What no issuer may be fooled by. After each attack nothing is fulfilled, nothing is lost, and the true purchase goes
 through. See `issuers`.
 
-Where a bank's news are not signed, they may be believed in one thing only: what to ask the bank about. So an altered
-message is given to a shop that cannot reach the bank, where nothing but the message itself could be believed.
+Where a bank's news are not signed (`Shop.hints`), they may be believed in one thing only: what to ask the bank about.
+So an altered message is given to a shop that cannot reach the bank, where nothing but itself could be believed.
 """
 # ruff: noqa: S101
 
@@ -18,7 +18,6 @@ from deposit_token_sdk.checkout.receiving import Answer
 from deposit_token_sdk.checkout.store import Attempt
 from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.exchange import Request, Response
-from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import Sandbox
 from deposit_token_sdk.testing.issuer_shop import ORDER, Message, Shop, Wire, due_of, later, settings_at
@@ -82,8 +81,9 @@ class AttackConformance:
         attempt = shop.open()
         news = shop.intercept(attempt)
         theirs = settings_at(live_bank, shop.merchant, issuer_name)
-        names = ("DEPOSIT_TOKEN_MODE", "DEPOSIT_TOKEN_MERCHANT")
-        live = shop.restarted({name: theirs[name] for name in names})
+        if not shop.hints:  # a hint need not name its mode: there the live shop asks its own bank
+            theirs = {name: theirs[name] for name in ("DEPOSIT_TOKEN_MODE", "DEPOSIT_TOKEN_MERCHANT")}
+        live = shop.restarted(theirs)
         self.harmless(shop, deliver(live, news))
         with suppress(DepositTokenError):
             live.refresh(ORDER)
@@ -102,6 +102,8 @@ class AttackConformance:
         self.found(shop, attempt.reference)
 
     def test_one_order_s_news_rewritten_for_another_are_not_believed(self, shop: Shop) -> None:
+        """Where news are not signed, a rewritten one that keeps the id of its event is not told from a bank's that
+        gives an id twice: a person looks at that, and nothing else comes of it."""
         paid = shop.buy("A-0")
         attempt = shop.open()
         names = ((paid.reference, attempt.reference), (paid.invoice or "-", attempt.invoice or "-"))
@@ -111,7 +113,7 @@ class AttackConformance:
         assert not shop.checkout.refresh(ORDER).paid
         shop.pay(attempt)
         shop.paid()
-        shop.sound(paid, attempt)
+        shop.sound(paid, attempt, reviewed=("event_id_reused",) if shop.hints else ())
 
     def test_what_another_key_signed_is_not_believed(self, shop: Shop, strange_bank: Sandbox, issuer_name: str) -> None:
         """A bank of the same name, where the same order was opened and paid: its word is worth nothing here."""
@@ -120,9 +122,8 @@ class AttackConformance:
         attempt = shop.open("A-0", strange)
         strange_bank.control.set_webhook_url(shop.door.url(shop), merchant=shop.merchant)
         shop.listening = False
-        shop.way.pay(strange_bank, strange, attempt)
-        if Capability.WEBHOOKS in shop.issuer.capabilities:
-            shop.until(lambda: shop.news != [])
+        shop.way.pay_untold(strange_bank, strange, attempt)
+        shop.caught(strange_bank, attempt)
         strange_bank.control.set_webhook_url(None, merchant=shop.merchant)
         shop.listening = True
         self.harmless(shop, deliver(shop.checkout, shop.news))
@@ -135,10 +136,11 @@ class AttackConformance:
         """Both cost the same, so that nothing but what the answers name tells them apart."""
         paid = shop.open("A-0")
         shop.lose_news()
-        shop.pay(paid)
+        shop.pay_untold(paid)
         began = len(shop.wire.seen)
         shop.checkout.refresh("A-0")
         known = {request.route: answer for request, answer in shop.wire.seen[began:] if isinstance(answer, Response)}
+        assert known
         attempt = shop.open()
 
         def recalled(request: Request) -> Response | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
 from deposit_token_sdk.testing.issuers import IssuerConformance
 
 pytestmark = pytest.mark.conformance
 
+HURRIED = {"DEPOSIT_TOKEN_JPMORGAN_UNSEEN_FOR": "5", "DEPOSIT_TOKEN_JPMORGAN_KEY_LIFETIME": "4"}
+"""As long as `Collected.unseen_for`, and above what a hasty client waits."""
+
 
 class TestIssuers(IssuerConformance):
-    ISSUERS = ("reference", "antom")
+    ISSUERS = ("reference", "antom", "jpmorgan", "jpmorgan-v1")
+    SETTINGS = MappingProxyType({"jpmorgan": HURRIED, "jpmorgan-v1": HURRIED})

@@ -7,10 +7,10 @@ reference and the remittance line that the merchant gave it. What a webhook says
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import evolve
@@ -25,7 +25,6 @@ from deposit_token_sdk.errors import (
     NotOurs,
     OutcomeUnknown,
     Unreadable,
-    Unsupported,
 )
 from deposit_token_sdk.exchange import Exchange, Request, Response, immediately
 from deposit_token_sdk.issuers.bank_keys import BankKeys
@@ -35,24 +34,19 @@ from deposit_token_sdk.issuers.jpmorgan.options import Account, Options
 from deposit_token_sdk.issuers.jpmorgan.payment import NewPayment, Payment, Version
 from deposit_token_sdk.issuers.jpmorgan.v1 import Version1
 from deposit_token_sdk.issuers.jpmorgan.v2 import Version2
-from deposit_token_sdk.issuers.protocol import Capability, require
+from deposit_token_sdk.issuers.lacking import Lacking
+from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import RefundStage, Stage
 from deposit_token_sdk.models import (
-    Backing,
     Event,
     Invoice,
-    InvoicePage,
-    LedgerPage,
     NewCollection,
     NewInvoice,
-    NewQuote,
     NewRefund,
     Proof,
-    Quote,
     Refund,
     Report,
     Token,
-    WebhookTest,
 )
 from deposit_token_sdk.money import decimal_of
 from deposit_token_sdk.retry import Retry, persist
@@ -64,8 +58,13 @@ from deposit_token_sdk.signing.rs256 import certificate_thumbprint, sign_compact
 _JSON: Final = "application/json"
 
 
-class JPMorganIssuer:
-    """J.P. Morgan, for one merchant. See `issuers.protocol.Issuer` and `Collects` for the verbs."""
+class JPMorganIssuer(Lacking):
+    """J.P. Morgan, for one merchant. See `issuers.protocol.Issuer` and `Collects` for the verbs.
+
+    The price is the checkout's own, and the bank keeps no invoices. What was not collected needs no cancelling, and
+    what was cannot be; nothing is held. The bank signs no statements, its account statements are another API, and it
+    sends no test event on demand.
+    """
 
     proofs = frozenset({Proof.CHANNEL})
 
@@ -244,48 +243,6 @@ class JPMorganIssuer:
             refunds.extend(found)
         said = telling.words_of(invoice.word)
         return self._teller.of_record(known, self._teller.towards_us(payments), tuple(refunds), at, said)
-
-    # -- what the bank does not offer --------------------------------------------------------------------------
-
-    def quote(self, asked: NewQuote) -> Exchange[Quote]:
-        """Unsupported: the price is the checkout's own."""
-        self._lacking(Capability.QUOTES)
-
-    def invoices(self, cursor: str | None = None, limit: int = 100, day: date | None = None) -> Exchange[InvoicePage]:
-        """Unsupported: the bank keeps no invoices."""
-        self._lacking(Capability.LEDGER)
-
-    def cancel(self, invoice_id: str, key: str) -> Exchange[Invoice]:
-        """Unsupported: what was not collected needs no cancelling, and what was cannot be."""
-        self._lacking(Capability.CANCEL)
-
-    def capture(self, invoice_id: str, units: int, key: str, ordered_at: datetime) -> Exchange[Invoice]:
-        """Unsupported: nothing is held."""
-        self._lacking(Capability.MANUAL_CAPTURE)
-
-    def release(self, invoice_id: str, key: str) -> Exchange[Invoice]:
-        """Unsupported: nothing is held."""
-        self._lacking(Capability.MANUAL_CAPTURE)
-
-    def statements(self, invoice_id: str) -> Exchange[tuple[str, ...]]:
-        """Unsupported: the bank signs none."""
-        self._lacking(Capability.SIGNED_STATEMENTS)
-
-    def backing(self, token: str) -> Exchange[Backing]:
-        """Unsupported: the bank attests none."""
-        self._lacking(Capability.SIGNED_STATEMENTS)
-
-    def ledger(self, day: date, cursor: str | None = None, limit: int = 1000) -> Exchange[LedgerPage]:
-        """Unsupported: account statements are another API of the bank's."""
-        self._lacking(Capability.LEDGER)
-
-    def test_webhook(self, key: str) -> Exchange[WebhookTest]:
-        """Unsupported: the bank sends no test event on demand."""
-        self._lacking(Capability.WEBHOOK_TESTS)
-
-    def _lacking(self, capability: Capability) -> NoReturn:
-        require(self, capability)
-        raise Unsupported(self.name, capability, f"{self.name} cannot do {capability}.")
 
     # -- below the verbs ---------------------------------------------------------------------------------------
 
