@@ -78,6 +78,7 @@ class Buyer:
     collects: bool = False
     due: dict[str, int] = field(factory=dict)
     orders: dict[str, Purchase] = field(factory=dict)
+    refused: str = ""
     paid: dict[str, int] = field(factory=dict)
 
     def go(self, purchase: Purchase, again: bool) -> bool:
@@ -106,7 +107,8 @@ class Buyer:
                 self.due[reference] = int(told["due"])
                 self.orders[reference] = purchase
                 return reference
-            if status == 200 or told["reason"] in ("order_paid", "payment_in_review", "order_changed"):
+            self.refused = "" if status == 200 else told["reason"]
+            if status == 200 or self.refused in ("order_paid", "payment_in_review", "order_changed"):
                 return None
             self.shop.nap()
 
@@ -196,10 +198,11 @@ class Buyer:
         """Agree in the shop that it collects; agree anew where the bank never had the payment."""
         while True:
             status, told = self.shop.ask("POST", f"/orders/{purchase.order}/collect", {})
-            if status == 200 and told["ended"] is None:
+            under_way = told["ended"] is None if status == 200 else told["reason"] == "not_open"
+            if under_way:
                 return
             self.shop.nap()
-            if self._opened(purchase) is None and self._view(purchase)["paid"]:
+            if self._opened(purchase) is None and self.refused != "order_changed":
                 return
 
     # -- the stories -----------------------------------------------------------------------------------------------
