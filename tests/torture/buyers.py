@@ -19,6 +19,7 @@ from attrs import define, field
 from tests.torture.plan import Purchase
 
 _TRIES_FOR_PAID: Final = 60
+_TRIES_TO_AGREE: Final = 200
 _NAPS = (0.05, 0.25)
 
 
@@ -196,7 +197,7 @@ class Buyer:
 
     def _agree(self, purchase: Purchase) -> None:
         """Agree in the shop that it collects; agree anew where the bank never had the payment."""
-        while True:
+        for _ in range(_TRIES_TO_AGREE):
             status, told = self.shop.ask("POST", f"/orders/{purchase.order}/collect", {})
             under_way = told["ended"] is None if status == 200 else told["reason"] == "not_open"
             if under_way:
