@@ -114,8 +114,8 @@ def show(console: Console, report: DayReport) -> None:
 
 
 def _totals(report: DayReport) -> Table:
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box  # noqa: PLC0415 - loaded when it is used
+    from rich.table import Table  # noqa: PLC0415 - loaded when it is used
 
     table = Table("token", "kind", box=box.SIMPLE_HEAD)
     for name in ("shop", "bank", "difference"):
@@ -129,9 +129,9 @@ def _totals(report: DayReport) -> Table:
 
 
 def _table(report: DayReport, rows: list[Row]) -> Table:
-    from rich import box  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box  # noqa: PLC0415 - loaded when it is used
+    from rich.markup import escape  # noqa: PLC0415 - loaded when it is used
+    from rich.table import Table  # noqa: PLC0415 - loaded when it is used
 
     table = Table("order", "invoice", "status", box=box.SIMPLE_HEAD)
     for name in ("payments", "refunds", "returns", "bank's lines"):

@@ -109,7 +109,7 @@ def _banks(clients: list[Client], settings: Settings | None) -> Generator[Findin
 
 def _settings(spec: str | None) -> Iterator[Finding | Settings]:
     from deposit_token_sdk.cli import checks  # noqa: PLC0415 - not for --help
-    from deposit_token_sdk.settings import PREFIX, Settings  # noqa: PLC0415
+    from deposit_token_sdk.settings import PREFIX, Settings  # noqa: PLC0415 - loaded when it is used
 
     named = [name for name in os.environ if name.startswith(PREFIX) and name != VARIABLE]
     if not named:
@@ -139,7 +139,7 @@ def _time(stamp: float) -> datetime:
 
 def _clients(shop: Loaded | None, settings: Settings | None) -> list[Client] | Finding:
     """The shop's own clients, or the one that the settings describe."""
-    from deposit_token_sdk.client import Client  # noqa: PLC0415
+    from deposit_token_sdk.client import Client  # noqa: PLC0415 - loaded when it is used
 
     if shop is not None:
         return list(shop.checkout._clients.values())
@@ -159,7 +159,7 @@ class _Heard:
     answers: list[Response] = field(factory=list)
 
     def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
-        from deposit_token_sdk.exchange import Response  # noqa: PLC0415
+        from deposit_token_sdk.exchange import Response  # noqa: PLC0415 - loaded when it is used
 
         answer = self.transport.answer(request, deadline, began)
         if isinstance(answer, Response):
@@ -172,8 +172,8 @@ class _Heard:
 
 def _bank(client: Client, settings: Settings | None) -> Iterator[Finding]:
     """Is the bank there, does it know us, and is it the bank? What its answers say of clocks and keys."""
-    from deposit_token_sdk.cli import checks  # noqa: PLC0415
-    from deposit_token_sdk.client import Client  # noqa: PLC0415
+    from deposit_token_sdk.cli import checks  # noqa: PLC0415 - loaded when it is used
+    from deposit_token_sdk.client import Client  # noqa: PLC0415 - loaded when it is used
 
     issuer = client.issuer
     heard = _Heard(client._transport)  # the client's own, so that its proxies, certificates and limits hold
@@ -189,8 +189,8 @@ def _bank(client: Client, settings: Settings | None) -> Iterator[Finding]:
 
 
 def _keys(heard: _Heard, settings: Settings | None, mode: str) -> Iterator[Finding]:
-    from deposit_token_sdk.cli import checks  # noqa: PLC0415
-    from deposit_token_sdk.signing.keys import KeySet  # noqa: PLC0415
+    from deposit_token_sdk.cli import checks  # noqa: PLC0415 - loaded when it is used
+    from deposit_token_sdk.signing.keys import KeySet  # noqa: PLC0415 - loaded when it is used
 
     fetched = [each.body for each in heard.answers if each.request.route == "GET jwks" and each.status == 200]
     if settings is not None and settings.jwks_file:
@@ -207,7 +207,7 @@ def _keys(heard: _Heard, settings: Settings | None, mode: str) -> Iterator[Findi
 
 
 def _database(shop: Loaded) -> Iterator[Finding]:
-    from deposit_token_sdk.cli import checks  # noqa: PLC0415
+    from deposit_token_sdk.cli import checks  # noqa: PLC0415 - loaded when it is used
 
     def look() -> list[Finding]:
         with shop.open() as checkout:
@@ -221,7 +221,7 @@ def _database(shop: Loaded) -> Iterator[Finding]:
 
 
 def _tried(look: Callable[[], list[Finding]]) -> list[Finding]:
-    from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError  # noqa: PLC0415
+    from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError  # noqa: PLC0415 - loaded when it is used
 
     create = "Create the tables: SqlStore.create_schema(), or your migrations. Is it the shop's own database?"
     try:
@@ -237,8 +237,8 @@ def _tried(look: Callable[[], list[Finding]]) -> list[Finding]:
 
 def _webhook(client: Client, shop: Loaded | None) -> Finding:
     """Have the bank send its test event, and say what answered."""
-    from deposit_token_sdk.cli import webhook_advice  # noqa: PLC0415
-    from deposit_token_sdk.issuers.protocol import Capability  # noqa: PLC0415
+    from deposit_token_sdk.cli import webhook_advice  # noqa: PLC0415 - loaded when it is used
+    from deposit_token_sdk.issuers.protocol import Capability  # noqa: PLC0415 - loaded when it is used
 
     name = webhook_advice.NAME
     if Capability.WEBHOOK_TESTS not in client.issuer.capabilities:

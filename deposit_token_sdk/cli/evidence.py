@@ -91,7 +91,7 @@ def head(file: Any, spec: str | None) -> None:
 
     Whoever has it later can tell whether anything that was sealed by now has been removed or altered.
     """
-    from deposit_token_sdk.checkout import archive  # noqa: PLC0415
+    from deposit_token_sdk.checkout import archive  # noqa: PLC0415 - loaded when it is used
 
     with checkout_of(spec).open() as checkout:
         last = checkout.store.seals.last()
@@ -146,7 +146,7 @@ def verify(
 
     Exit code: 0 nothing contradicts it, 1 something does, 2 it cannot be read.
     """
-    from deposit_token_sdk.checkout import archive, proving  # noqa: PLC0415
+    from deposit_token_sdk.checkout import archive, proving  # noqa: PLC0415 - loaded when it is used
 
     with _readable(as_json):
         outer = None if head_file is None else archive.read_head_file(head_file)
@@ -193,7 +193,7 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def _verify_file(path: Path, keys: Path | None, outside: Outside, *, as_json: bool) -> None:
-    from deposit_token_sdk.checkout import proving  # noqa: PLC0415
+    from deposit_token_sdk.checkout import proving  # noqa: PLC0415 - loaded when it is used
 
     known = proving.authenticate(_evidence_in(path, keys))
     pinned = known.thumbprint in outside.pins
@@ -208,8 +208,8 @@ def _verify_file(path: Path, keys: Path | None, outside: Outside, *, as_json: bo
 
 def _evidence_in(path: Path, keys: Path | None) -> Evidence:
     """The confirmation in a file, in either of the forms that it may have."""
-    from deposit_token_sdk.checkout import proving  # noqa: PLC0415
-    from deposit_token_sdk.signing import strict_json  # noqa: PLC0415
+    from deposit_token_sdk.checkout import proving  # noqa: PLC0415 - loaded when it is used
+    from deposit_token_sdk.signing import strict_json  # noqa: PLC0415 - loaded when it is used
 
     data = path.read_bytes().strip()
     if not data.startswith(b"{"):
@@ -233,7 +233,7 @@ def _verdict(pinned: bool) -> str:
 
 
 def _confirmation_lines(known: Authenticated, *, pinned: bool) -> Iterator[str]:
-    from deposit_token_sdk.checkout import proving  # noqa: PLC0415
+    from deposit_token_sdk.checkout import proving  # noqa: PLC0415 - loaded when it is used
 
     said = known.confirmation
     what = {
@@ -332,7 +332,7 @@ def _name(finding: Finding) -> str:
 
 
 def _report_as_json(report: Report) -> dict[str, Any]:
-    from attrs import asdict  # noqa: PLC0415
+    from attrs import asdict  # noqa: PLC0415 - loaded when it is used
 
     return {
         "verdict": report.worth.value,

@@ -157,7 +157,7 @@ def _first_line(error: Exception) -> str:
 
 def _sweep(shop: Loaded, older_than: timedelta, progress: Progress) -> Swept:
     """Batch after batch of what was due when we began, until nothing is left or the bank does not answer at all."""
-    from deposit_token_sdk.cli.day_report import Swept  # noqa: PLC0415
+    from deposit_token_sdk.cli.day_report import Swept  # noqa: PLC0415 - loaded when it is used
 
     began = time.monotonic()
     asked = applied = 0
@@ -180,7 +180,7 @@ def _progress() -> Iterator[Progress]:
         yield lambda _what, _done, _of: None
         return
     from rich.console import Console  # noqa: PLC0415 - slow to load
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - loaded when it is used
 
     names = {
         "due": "asking about what is due",
@@ -200,7 +200,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def _write(swept: Swept, reports: tuple[DayReport, ...], form: str, output: Path | None) -> None:
-    from deposit_token_sdk.cli import day_report  # noqa: PLC0415
+    from deposit_token_sdk.cli import day_report  # noqa: PLC0415 - loaded when it is used
 
     if form == "table":
         _print(swept, reports, output)
@@ -215,7 +215,7 @@ def _write(swept: Swept, reports: tuple[DayReport, ...], form: str, output: Path
 def _print(swept: Swept, reports: tuple[DayReport, ...], output: Path | None) -> None:
     from rich.console import Console  # noqa: PLC0415 - slow to load
 
-    from deposit_token_sdk.cli import day_report  # noqa: PLC0415
+    from deposit_token_sdk.cli import day_report  # noqa: PLC0415 - loaded when it is used
 
     with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as file:
         console = Console(file=file, width=None if file.isatty() else day_report.WIDTH, highlight=False)

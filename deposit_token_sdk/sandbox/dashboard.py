@@ -212,7 +212,7 @@ def _read(text: str, kinds: list[str], default: Any) -> object:
     if "str" in kinds:
         return text
     try:
-        return int(text) if "int" in kinds else float(text)
+        return int(text) if "int" in kinds else float(text)  # seconds and shares; units come as text
     except ValueError:
         raise Refused("malformed", f"{text[:60]!r} is no number.") from None
 

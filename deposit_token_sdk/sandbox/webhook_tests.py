@@ -129,7 +129,7 @@ def _plain(text: str) -> str:
 
 def _word(error: Exception) -> str:
     """Which of the closed list of mishaps this is."""
-    import requests  # noqa: PLC0415
+    import requests  # noqa: PLC0415 - loaded when it is used
 
     causes = list(_causes(error))
     kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
