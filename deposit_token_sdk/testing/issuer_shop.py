@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
-from wsgiref.types import StartResponse, WSGIEnvironment
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 from sqlalchemy import Column, MetaData, String, Table, create_engine, insert, select
 from sqlalchemy.orm import Session, sessionmaker
-from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.wrappers import Request as Incoming
-from werkzeug.wrappers import Response as Outgoing
 
 from deposit_token_sdk.checkout.flow import Checkout
 from deposit_token_sdk.checkout.hooks import News, Paid
@@ -31,7 +27,6 @@ from deposit_token_sdk.checkout.sql import SqlStore, prepare_sqlite
 from deposit_token_sdk.checkout.store import Attempt, RefundRecord
 from deposit_token_sdk.client import Client, Clock
 from deposit_token_sdk.errors import DepositTokenError
-from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.issuers import issuer_from
 from deposit_token_sdk.issuers.protocol import Capability, Issuer
 from deposit_token_sdk.lifecycle import Status
@@ -39,7 +34,7 @@ from deposit_token_sdk.models import Proof
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import Sandbox, dialects
 from deposit_token_sdk.settings import Settings
-from deposit_token_sdk.transport import Transport
+from deposit_token_sdk.testing.issuer_wires import Door, Message, Wire
 
 ORDER: Final = "A-1"
 PATIENCE: Final = 15.0
@@ -124,75 +119,6 @@ WAYS: Final[dict[Capability, Way]] = {Capability.HOSTED_PAGE: Way(), Capability.
 
 
 @define
-class Wire:
-    """A real transport that keeps what went over it. `cut` sends nothing; `recalled` answers in the bank's place."""
-
-    seen: list[tuple[Request, Response | NoAnswer]] = field(factory=list)
-    cut: bool = False
-    recalled: Callable[[Request], Response | None] | None = None
-    _transport: Transport = field(factory=lambda: Transport(environ={}))
-
-    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
-        """Send once, and keep request and answer."""
-        answer = self._recalled(request) or self._transport.answer(request, deadline, began)
-        self.seen.append((request, answer))
-        return answer
-
-    def _recalled(self, request: Request) -> Response | NoAnswer | None:
-        if self.cut:
-            return NoAnswer(Sent.NOT_SENT, "the wire is cut", request, time.time(), 0.0)
-        found = None if self.recalled is None else self.recalled(request)
-        return None if found is None else evolve(found, request=request, at=time.time())
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-
-@frozen
-class Message:
-    """A webhook as it came, and what it was answered; None while the shop is not listening."""
-
-    headers: Mapping[str, str]
-    body: bytes
-    answer: Answer | None
-
-
-class _Quiet(WSGIRequestHandler):
-    """Logs no request."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing."""
-
-
-class Door:
-    """One address for the webhooks of all shops, each under ``?shop=<merchant>``."""
-
-    def __init__(self) -> None:
-        self.shops: dict[str, Shop] = {}
-        self._server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=_Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def url(self, shop: Shop) -> str:
-        """Where that shop's webhooks go."""
-        path = f"/webhooks/{shop.environment['DEPOSIT_TOKEN_BANK']}"
-        return f"http://127.0.0.1:{self._server.port}{path}?shop={shop.merchant}"
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-        request = Incoming(environ)
-        shop = self.shops.get(request.args.get("shop", ""))
-        answer = Answer(503, "closed") if shop is None else shop.hear(dict(request.headers), request.get_data())
-        return Outgoing(answer.body or answer.reason, answer.status)(environ, start_response)
-
-    def close(self) -> None:
-        """Close the address."""
-        self._server.shutdown()
-        self._thread.join(5)
-        self._server.server_close()
-
-
-@define
 class Shop:
     """A merchant's shop: its checkout, its own table of fulfilled orders, what its hooks were told, what was sent."""
 
@@ -202,6 +128,7 @@ class Shop:
     sessions: sessionmaker[Session]
     store: SqlStore
     door: Door
+    line: int = 0
     listening: bool = True
     ahead: float = 0.0
     told: list[str] = field(factory=list)
@@ -318,16 +245,22 @@ class Shop:
 
     # -- the bank's news -----------------------------------------------------------------------------------------
 
-    def hear(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """What the bank posts."""
+    def listen(self, bank: Sandbox) -> None:
+        """Have this bank's webhooks come here."""
+        bank.control.set_webhook_url(self.door.url(self), merchant=self.merchant)
+
+    def hear(self, line: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+        """What a bank posts to this line; None where nobody takes it."""
         with self._changed:
+            if line != str(self.line):
+                return None
             self._hearing += 1
         answer = self.checkout.receive(headers, body) if self.listening else None
         with self._changed:
             self._hearing -= 1
             self._heard.append(Message(headers, body, answer))
             self._changed.notify_all()
-        return answer or Answer(503, "closed")
+        return answer
 
     @property
     def news(self) -> list[Message]:
@@ -335,18 +268,23 @@ class Shop:
         mark = self.store.installation().encode()
         return [message for message in self._heard if mark in message.body]
 
-    def lose_news(self) -> None:
-        """The bank's webhooks reach nobody from now on; those that are being applied are waited for."""
-        self.bank.control.set_webhook_url(None, merchant=self.merchant)
+    def lose_news(self, bank: Sandbox | None = None) -> None:
+        """The bank's webhooks reach nobody from now on, nor any other bank's until they are listened to anew; those
+        that are being applied are waited for."""
+        (bank or self.bank).control.set_webhook_url(None, merchant=self.merchant)
         with self._changed:
+            self.line += 1
             assert self._changed.wait_for(lambda: self._hearing == 0, PATIENCE)
 
-    def intercept(self, attempt: Attempt) -> list[Message]:
+    def intercept(
+        self, attempt: Attempt, bank: Sandbox | None = None, checkout: Checkout | None = None
+    ) -> list[Message]:
         """The buyer pays, and the bank's news of it are caught before the shop has heard any."""
+        source = bank or self.bank
         self.listening = False
-        self.pay_untold(attempt)
-        self.caught(self.bank, attempt)
-        self.lose_news()
+        self.way.pay_untold(source, checkout or self.checkout, attempt)
+        self.caught(source, attempt)
+        self.lose_news(source)
         self.listening = True
         return self.news
 
@@ -419,13 +357,12 @@ class Shop:
         signs = {"payment": 1, "refund_failed": 1, "return": -1, "refund": -1}
         return sum(sign * sum(self.ledger(attempt, kind)) for kind, sign in signs.items())
 
-    def sound(self, *attempts: Attempt, reviewed: Collection[str] = ()) -> None:
-        """Each was paid once, to the unit; each order was fulfilled once; and nothing waits for a person, but for
-        reasons that may have been `reviewed`."""
+    def sound(self, *attempts: Attempt) -> None:
+        """Each was paid once, to the unit; each order was fulfilled once; and nothing waits for a person."""
         assert sorted(self.fulfilled()) == sorted(one.reference for one in attempts)
         for attempt in attempts:
             assert self.ledger(attempt) == [due_of(attempt)]
-        assert [reason for reason in self.reviews() if reason not in reviewed] == []
+        assert self.reviews() == []
 
     def alone(self, *attempts: Attempt) -> None:
         """The bank has no other invoice for this shop that could still be paid."""
@@ -483,7 +420,7 @@ def opened(bank: Sandbox, merchant: str, environment: dict[str, str], file: Path
     store = SqlStore(sessions)
     shop = Shop(bank, merchant, environment, sessions, store, door)
     door.shops[merchant] = shop
-    bank.control.set_webhook_url(door.url(shop), merchant=merchant)
+    shop.listen(bank)
     try:
         yield shop
     finally:

@@ -24,7 +24,8 @@ import pytest
 
 if TYPE_CHECKING:
     from deposit_token_sdk.sandbox import Sandbox
-    from deposit_token_sdk.testing.issuer_shop import Door, Shop
+    from deposit_token_sdk.testing.issuer_shop import Shop
+    from deposit_token_sdk.testing.issuer_wires import Door
 
 pytest.register_assert_rewrite(
     *(f"deposit_token_sdk.testing.issuer{name}" for name in ("s", "_shop", "_faults", "_refunds", "_attacks"))
@@ -91,7 +92,7 @@ def live_bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 @pytest.fixture(scope="session")
 def issuers_door() -> Iterator[Door]:
     """The address that all webhooks go to."""
-    from deposit_token_sdk.testing.issuer_shop import Door  # noqa: PLC0415 - as above
+    from deposit_token_sdk.testing.issuer_wires import Door  # noqa: PLC0415 - as above
 
     door = Door()
     yield door

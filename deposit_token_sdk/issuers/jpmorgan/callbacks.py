@@ -2,6 +2,9 @@
 
 Version 2 has two shapes: a list of events (developer portal) and a CloudEvents 1.0 envelope around up to fifty payments
 (Global Payments 2.0.22, `Webhook`); version 1 has a list of callbacks (1.1.11, `Callbacks`). One body may hold several.
+
+Anybody may have written one that is not signed, under the id of any event. So it is known by its content as well: what
+was altered on its way, or made up, is another hint, and keeps nothing of the bank's from being heard.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from deposit_token_sdk.signing import strict_json
 
 MANY = "payments"
 """The type of an event that holds several."""
+_NAMELESS = "callback"
+"""What goes before the digest of a callback of version 1, which has no id."""
 
 
-def read(body: bytes, merchant: str, mode: str) -> Event:
+def read(body: bytes, merchant: str, mode: str, *, signed: bool) -> Event:
     """The event in a body; one that holds several is taken apart by `split`. Raises Unreadable."""
-    notices = list(_notices(strict_json.parse(body)))
+    notices = list(_notices(strict_json.parse(body), signed=signed))
     if not notices:
         raise Unreadable("bad_value", "The callback is about no payment.")
     if len(notices) == 1:
@@ -51,30 +56,30 @@ def split(event: Event) -> tuple[Event, ...]:
     return tuple(_event(tuple(one[name] for name in names), event.merchant, event.mode) for one in notices)
 
 
-def _notices(parsed: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def _notices(parsed: dict[str, Any], *, signed: bool) -> Iterator[tuple[str, str, str, str]]:
     """Id, reference, the bank's word, and digest of each payment told of."""
+
+    def notice(name: str, told: dict[str, Any], reference: str) -> tuple[str, str, str, str]:
+        digest = hashlib.sha256(strict_json.dumps_exact({each: told[each] for each in sorted(told)})).hexdigest()
+        unique = signed and name != _NAMELESS
+        return name if unique else f"{name}:{digest}", reference, strict_json.text(told, "paymentStatus"), digest
+
     if "events" in parsed:
         for told in strict_json.members(parsed, "events"):
-            identifiers = strict_json.member(told, "paymentIdentifiers")
-            yield _notice(strict_json.text(told, "eventId"), strict_json.text(identifiers, "endToEndId"), told)
+            yield notice(strict_json.text(told, "eventId"), told, _end_to_end(told))
     elif "callbacks" in parsed:
         for told in strict_json.members(parsed, "callbacks"):
-            yield _notice(f"callback:{_digest(told)}", strict_json.text(told, "endToEndId"), told)
+            yield notice(_NAMELESS, told, strict_json.text(told, "endToEndId"))
     elif "specversion" in parsed:
         envelope = strict_json.text(parsed, "id")
         for number, told in enumerate(strict_json.members(strict_json.member(parsed, "data"), "payments"), 1):
-            identifiers = strict_json.member(told, "paymentIdentifiers")
-            yield _notice(f"{envelope}/{number}", strict_json.text(identifiers, "endToEndId"), told)
+            yield notice(f"{envelope}/{number}", told, _end_to_end(told))
     else:
         raise Unreadable("bad_value", "The callback has neither `events` nor `callbacks`, and is no CloudEvent.")
 
 
-def _notice(name: str, reference: str, told: dict[str, Any]) -> tuple[str, str, str, str]:
-    return name, reference, strict_json.text(told, "paymentStatus"), _digest(told)
-
-
-def _digest(told: dict[str, Any]) -> str:
-    return hashlib.sha256(strict_json.dumps_exact({name: told[name] for name in sorted(told)})).hexdigest()
+def _end_to_end(told: dict[str, Any]) -> str:
+    return strict_json.text(strict_json.member(told, "paymentIdentifiers"), "endToEndId")
 
 
 def _event(notice: tuple[str, ...], merchant: str, mode: str) -> Event:

@@ -213,7 +213,7 @@ class JPMorganIssuer(Lacking):
                 raise NotGenuine("callback_unsigned", "The callback lacks the signature that the settings call for.")
             check = partial(_check_signature, body, signature, kid, now)
             yield from self._keys.with_keys(check, now)
-        return callbacks.read(body, self.merchant, self.mode)
+        return callbacks.read(body, self.merchant, self.mode, signed=self._keys is not None)
 
     def split(self, event: Event) -> tuple[Event, ...]:
         """The payments that one callback tells of."""
