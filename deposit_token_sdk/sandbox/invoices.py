@@ -8,7 +8,7 @@ from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, RowMapping, Select, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, RowMapping, Select, bindparam, insert, or_, select, update
 
 from deposit_token_sdk.sandbox import clock, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
@@ -146,10 +146,13 @@ def find(desk: Desk, merchant: str, reference: str) -> list[dict[str, Any]]:
     return _documents(desk, chosen)
 
 
+_ANY: BindParameter[tuple[str, ...]] = bindparam("names", expanding=True)
+_NAMED = select(invoices.c.id, invoices.c.reference).where(or_(invoices.c.id.in_(_ANY), invoices.c.reference.in_(_ANY)))
+
+
 def other_names(db: Connection, names: tuple[str, ...]) -> tuple[str, ...]:
     """Ids and references of the invoices that go by one of these names."""
-    chosen = select(invoices.c.id, invoices.c.reference)
-    rows = db.execute(chosen.where(or_(invoices.c.id.in_(names), invoices.c.reference.in_(names)))).all()
+    rows = db.execute(_NAMED, {"names": names}).all()
     return tuple(name for row in rows for name in row)
 
 
@@ -185,10 +188,12 @@ def cancel(desk: Desk, row: RowMapping) -> dict[str, Any]:
     return document(desk, desk.invoice(row["id"]))
 
 
+_DUE = select(invoices.c.id).where(invoices.c.status == "open", invoices.c.expires_at < bindparam("now"))
+
+
 def expire_due(desk: Desk) -> None:
     """End what nobody paid in time: business time decides."""
-    due = select(invoices.c.id).where(invoices.c.status == "open", invoices.c.expires_at < desk.now)
-    for invoice in desk.db.execute(due).scalars().all():
+    for invoice in desk.db.execute(_DUE, {"now": desk.now}).scalars().all():
         changed(desk, invoice, "invoice.expired", status="expired")
 
 

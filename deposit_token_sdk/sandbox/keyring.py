@@ -12,7 +12,7 @@ import secrets
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from deposit_token_sdk.errors import NotGenuine
 from deposit_token_sdk.sandbox.problems import Refused
@@ -22,6 +22,17 @@ from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
 
 STATEMENT, ANSWER = "statement", "answer"
 _ALGORITHMS = {STATEMENT: Algorithm.ES256, ANSWER: Algorithm.ED25519}
+
+
+_NEWEST = (
+    select(bank_keys.c.kid, bank_keys.c.algorithm, bank_keys.c.pem)
+    .where(bank_keys.c.purpose == bindparam("purpose"))
+    .where(bank_keys.c.retired_at.is_(None), bank_keys.c.revoked_at.is_(None))
+    .order_by(bank_keys.c.seq.desc())
+    .limit(1)
+)
+_MERCHANT_KEY = select(merchant_keys).where(merchant_keys.c.kid == bindparam("kid"))
+"""Asked at every request, and so written once."""
 
 
 @lru_cache(maxsize=256)
@@ -47,10 +58,7 @@ def current(db: Connection, purpose: str) -> SigningKey:
 
 def newest(db: Connection, purpose: str) -> SigningKey | None:
     """The same, where there is one."""
-    chosen = select(bank_keys.c.kid, bank_keys.c.algorithm, bank_keys.c.pem).where(
-        bank_keys.c.purpose == purpose, bank_keys.c.retired_at.is_(None), bank_keys.c.revoked_at.is_(None)
-    )
-    row = db.execute(chosen.order_by(bank_keys.c.seq.desc()).limit(1)).one_or_none()
+    row = db.execute(_NEWEST, {"purpose": purpose}).one_or_none()
     return None if row is None else _signing_key(row.kid, row.algorithm, row.pem)
 
 
@@ -120,7 +128,7 @@ def enrol(db: Connection, merchant: str, key: VerificationKey) -> None:
 
 def merchant_key(db: Connection, kid: str) -> tuple[str, VerificationKey]:
     """The merchant that signs with `kid`, and its key. Raises NotGenuine (``key_unknown``)."""
-    row = db.execute(select(merchant_keys).where(merchant_keys.c.kid == kid)).one_or_none()
+    row = db.execute(_MERCHANT_KEY, {"kid": kid}).one_or_none()
     if row is None:
         raise NotGenuine("key_unknown", f"The bank knows no merchant's key {kid[:80]!r}.")
     return row.merchant, _verification_key(row.jwk)

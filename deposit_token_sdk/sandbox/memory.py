@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from attrs import frozen
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import answers, nonces
@@ -55,12 +55,17 @@ def keep(db: Connection, merchant: str, key: str, asked: str, kept: Kept, now: d
     )
 
 
+_FORGET = delete(nonces).where(nonces.c.at < bindparam("before"))
+_SEEN = select(nonces.c.at).where(nonces.c.kid == bindparam("key_id"), nonces.c.nonce == bindparam("number"))
+_REMEMBER = insert(nonces)
+
+
 def nonce_seen(db: Connection, kid: str, nonce: str, real: datetime) -> bool:
     """Whether this nonce came before; if not, it is remembered now."""
-    db.execute(delete(nonces).where(nonces.c.at < real - NONCE_LIFE))
-    if db.execute(select(nonces.c.at).where(nonces.c.kid == kid, nonces.c.nonce == nonce)).first() is not None:
+    db.execute(_FORGET, {"before": real - NONCE_LIFE})
+    if db.execute(_SEEN, {"key_id": kid, "number": nonce}).first() is not None:
         return True
-    db.execute(insert(nonces).values(kid=kid, nonce=nonce, at=real))
+    db.execute(_REMEMBER, {"kid": kid, "nonce": nonce, "at": real})
     return False
 
 

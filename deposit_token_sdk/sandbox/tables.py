@@ -34,7 +34,6 @@ from sqlalchemy.types import TypeDecorator
 
 _BUSY_SECONDS = 30
 _READING = "deposit_token_reading"
-_FIXED_WIDTH = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class Units(TypeDecorator[int]):
@@ -57,10 +56,10 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
-        return None if value is None else value.astimezone(UTC).strftime(_FIXED_WIDTH)
+        return None if value is None else value.astimezone(UTC).isoformat("T", "microseconds")[:-6] + "Z"
 
     def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
-        return None if value is None else datetime.strptime(value, _FIXED_WIDTH).replace(tzinfo=UTC)
+        return None if value is None else datetime.fromisoformat(value)
 
 
 metadata = MetaData()

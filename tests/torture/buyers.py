@@ -7,9 +7,10 @@ is laid aside until the bank's clock has been moved.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final
 
@@ -18,9 +19,11 @@ from attrs import define, field
 
 from tests.torture.plan import Purchase
 
-_TRIES_FOR_PAID: Final = 60
-_TRIES_TO_AGREE: Final = 200
+_TRIES_FOR_PAID: Final = 16
+_TRIES_TO_AGREE: Final = 60
 _NAPS = (0.05, 0.25)
+_GROWS, _LONGEST = 1.4, 6.0
+"""Whoever looks again and again looks ever more rarely: the machine is for the purchases."""
 
 
 class TimeIsUp(Exception):
@@ -44,10 +47,16 @@ class Line:
         """Another line to the same place, for another thread."""
         return Line(self.address, self.stopping, self.surprises)
 
-    def nap(self, seconds: float = 0.0) -> None:
-        """A moment, or so many seconds; TimeIsUp if the run ends meanwhile."""
-        if self.stopping.wait(seconds or self.naps.uniform(*_NAPS)):
+    def nap(self, seconds: float) -> None:
+        """So many seconds; TimeIsUp if the run ends meanwhile."""
+        if self.stopping.wait(seconds):
             raise TimeIsUp
+
+    def tries(self, most: int | None = None) -> Iterator[int]:
+        """The number of each try from 0, with a moment between them, ever longer; TimeIsUp if the run ends."""
+        for number in itertools.count() if most is None else range(most):
+            yield number
+            self.nap(self.naps.uniform(*_NAPS) * min(_GROWS**number, _LONGEST))
 
     def once(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and JSON of one try; 0 where there was no answer."""
@@ -61,13 +70,13 @@ class Line:
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and JSON, asked again until there is an answer that says something."""
-        while True:
+        for _ in self.tries():
             status, told = self.once(method, path, body)
             if status >= 500 and status != 503:
                 self.surprises.put(f"{method} {path} was answered {status}: {told}")
             if 200 <= status < 500:
                 return status, told
-            self.nap()
+        raise TimeIsUp
 
 
 @define
@@ -101,7 +110,7 @@ class Buyer:
         """The reference to pay for; None where there is nothing to pay any more."""
         names = ("currency", "token", "late", "capture")
         form = {name: getattr(purchase, name) for name in names} | {"amount": amount or purchase.amount}
-        while True:
+        for _ in self.shop.tries():
             status, told = self.shop.ask("POST", f"/orders/{purchase.order}/start", form)
             if status == 200 and told["reference"] is not None and told["ended"] is None:
                 reference: str = told["reference"]
@@ -110,8 +119,8 @@ class Buyer:
                 return reference
             self.refused = "" if status == 200 else told["reason"]
             if status == 200 or self.refused in ("order_paid", "payment_in_review", "order_changed"):
-                return None
-            self.shop.nap()
+                break
+        return None
 
     def _start_twice(self, purchase: Purchase) -> str | None:
         """Two tabs at once; whatever each is told, the buyer pays for what the last one shows."""
@@ -130,15 +139,15 @@ class Buyer:
 
     def _view(self, purchase: Purchase) -> dict[str, Any]:
         """The return page: the shop asks the bank."""
-        while True:
+        for _ in self.shop.tries():
             status, told = self.shop.ask("GET", f"/orders/{purchase.order}")
             if status == 200:
                 return dict(told)
-            self.shop.nap()
+        raise TimeIsUp
 
     def _paid(self, purchase: Purchase, reference: str) -> bool:
         """Whether it was seen to be paid. A payment that the bank is still working on is helped along there."""
-        for _ in range(_TRIES_FOR_PAID):
+        for _ in self.shop.tries(_TRIES_FOR_PAID):
             view = self._view(purchase)
             if view["paid"]:
                 return True
@@ -146,7 +155,6 @@ class Buyer:
                 return False
             if view["status"] == "pending":
                 self._control("settle", invoice=reference)
-            self.shop.nap()
         return False
 
     def _until_done(self, purchase: Purchase, verb: str, form: dict[str, str]) -> bool:
@@ -186,24 +194,20 @@ class Buyer:
         asked: dict[str, object] = {"invoice": reference, "buyer": dice.choice(("anna", "bilal", "chen"))}
         if units is not None:
             asked["units"] = str(units)
-        while True:
+        for _ in self.bank.tries():
             status, _ = self.bank.once("POST", "/control/pay", asked)
             if 200 <= status < 300 or (not 0 < status < 500 and self._arrived(reference) > before):
                 self.paid[reference] = before + 1
                 return
             if 0 < status < 500:
                 return
-            self.bank.nap()
 
     def _agree(self, purchase: Purchase) -> None:
         """Agree in the shop that it collects; agree anew where the bank never had the payment."""
-        for _ in range(_TRIES_TO_AGREE):
+        for _ in self.shop.tries(_TRIES_TO_AGREE):
             status, told = self.shop.ask("POST", f"/orders/{purchase.order}/collect", {})
             under_way = told["ended"] is None if status == 200 else told["reason"] == "not_open"
-            if under_way:
-                return
-            self.shop.nap()
-            if self._opened(purchase) is None and self.refused != "order_changed":
+            if under_way or (self._opened(purchase) is None and self.refused != "order_changed"):
                 return
 
     # -- the stories -----------------------------------------------------------------------------------------------
@@ -275,7 +279,7 @@ class Buyer:
 
     def _authorized(self, purchase: Purchase, reference: str, dice: Random) -> bool:
         self._pay(reference, dice)
-        for _ in range(_TRIES_FOR_PAID):
+        for _ in self.shop.tries(_TRIES_FOR_PAID):
             view = self._view(purchase)
             if view["status"] == "authorized":
                 return True
@@ -283,7 +287,6 @@ class Buyer:
                 return False
             if view["status"] == "pending":
                 self._control("settle", invoice=reference)
-            self.shop.nap()
         return False
 
     def _captured(self, purchase: Purchase, reference: str, dice: Random) -> None:
