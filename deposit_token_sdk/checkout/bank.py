@@ -192,6 +192,16 @@ class Desk:
                 raise
         return self._followed_up(intent, lambda: self._apply(client, client.invoice(invoice)))
 
+    def send_back(self, intent: Intent) -> Applied | None:
+        """Send a refund whose intent this process has just written, and for which nobody waits: the first time.
+
+        Whoever merely found the intent cannot know whether it was sent, and asks: see `resume`.
+        """
+        attempt = self.attempt(intent.attempt)
+        refunds = self._store.refunds_of(attempt.order_id)
+        refund = next(one for one in refunds if one.reference == intent.subject)
+        return self.refund(attempt, refund, intent, unseen=True)
+
     def _followed_up(self, intent: Intent, read: Callable[[], Applied | None]) -> Applied | None:
         """What the bank has done, read and applied; None where it cannot be read now: the intent stays open then."""
         try:

@@ -354,7 +354,7 @@ class Checkout(Hooks):
         if applied is None or applied.send_back is None:
             return
         with suppress(DepositTokenError):
-            self._desk.resume(applied.send_back)
+            self._desk.send_back(applied.send_back)
 
     def refresh(self, order_id: str) -> OrderView:
         """Ask the bank about what is unfinished in this order, apply its answer, and return how the order stands.

@@ -217,7 +217,7 @@ class Resolver:
     def _send(self, intent: Intent) -> None:
         """Send what is reserved; raise the bank's refusal. Without a word of the bank the next sweep sends it."""
         try:
-            self.desk.resume(intent)
+            self.desk.send_back(intent)
         except DepositTokenError as error:
             waiting = any(one.subject == intent.subject for one in self._open_intents(intent))
             if isinstance(error, BankRefused) and not waiting:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from deposit_token_sdk.checkout.store import Verdict
 from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
@@ -304,3 +305,29 @@ def test_a_request_without_a_token_or_with_a_strange_key_is_refused_by_the_diale
         answer = session.post(f"{shop.bank.url}/tsapi/v1/payments", data="e30.e30.e30", timeout=10)
         assert answer.status_code == 400
         documents.check(1, documents.response("400-BadRequest"), answer.json())
+
+
+@VERSIONS
+def test_a_second_payment_that_a_person_has_sent_back_is_sent_back(tmp_path: Path, version: int) -> None:
+    lifetimes = {"JPMORGAN_UNSEEN_FOR": "5", "JPMORGAN_KEY_LIFETIME": "0.001"}
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", **lifetimes) as shop:
+        shop.bank.control.set_webhook_url(None)
+        buyer = shop.balance("buyer:anna")
+        shop.start()
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        (slow,) = shop.initiations()
+        shop.ahead = timedelta(seconds=6)
+        shop.checkout.reconcile()
+        shop.start()
+        assert shop.checkout.collect("A-1").paid
+        shop.wire.transport.answer(slow, 10.0)  # the first one arrives after all
+        assert shop.balance("buyer:anna") == buyer - 2 * 12850
+        shop.checkout.reconcile()
+        (review,) = shop.checkout.reviews()
+        assert review.reason == "second_payment"
+        shop.checkout.resolve(review.number, Verdict.REFUND, by="clerk")
+        assert [refund.stage for refund in shop.checkout.view("A-1").refunds] == [RefundStage.DONE]
+        assert shop.balance("buyer:anna") == buyer - 12850
+        assert shop.bank.control.audit() == []
