@@ -282,9 +282,8 @@ class Checkout(Hooks):
             if live is None:
                 raise NotAllowed("nothing_to_collect", f"Order {order_id!r} has no live attempt.")
             rooms.collecting.able(self._desk.client(live.issuer).issuer)
-            now = self._now()
-            intent = rooms.collecting.intend(tx, live, account, now)
-        self._send_back(self._desk.resume(intent) if intent.made_at < now else self._desk.collect(live, intent))
+            intent, new = rooms.collecting.intend(tx, live, account, self._now())
+        self._send_back(self._desk.collect(live, intent) if new else self._desk.resume(intent))
         return self.view(order_id)
 
     def capture(self, order_id: str) -> OrderView:

@@ -331,3 +331,17 @@ def test_a_second_payment_that_a_person_has_sent_back_is_sent_back(tmp_path: Pat
         assert [refund.stage for refund in shop.checkout.view("A-1").refunds] == [RefundStage.DONE]
         assert shop.balance("buyer:anna") == buyer - 12850
         assert shop.bank.control.audit() == []
+
+
+@VERSIONS
+def test_a_collection_is_sent_once_whatever_another_server_s_clock_says(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001") as shop:
+        shop.bank.control.set_webhook_url(None)
+        shop.start()
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        shop.ahead = timedelta(seconds=-30)
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        assert len(shop.initiations()) == 1
