@@ -126,7 +126,7 @@ class Desk:
         try:
             client.collect(collecting.asked(attempt, intent))
         except BankRefused as refusal:
-            self._answer(intent, refusal.reason)
+            self._over(intent, refusal.reason)
             raise
         return self._followed_up(intent, lambda: self._shown(client, attempt, intent))
 
@@ -147,11 +147,18 @@ class Desk:
         if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
             return self.collect(attempt, intent)
         collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
-        with self._store.begin() as tx:
-            tx.lock_attempt(attempt.reference)
-            tx.end_attempt(attempt.reference, collecting.NEVER_ARRIVED)
-            tx.answer_intent(intent.verb, intent.subject, collecting.NEVER_ARRIVED)
+        self._over(intent, collecting.NEVER_ARRIVED, ends=True)
         return None
+
+    def _over(self, intent: Intent, outcome: str, *, ends: bool = False) -> None:
+        """This collection came to nothing, which `ends` its attempt; one that was begun anew meanwhile goes on."""
+        with self._store.begin() as tx:
+            tx.lock_attempt(intent.attempt)
+            if intent not in tx.open_intents(intent.attempt):
+                return
+            if ends:
+                tx.end_attempt(intent.attempt, outcome)
+            tx.answer_intent(intent.verb, intent.subject, outcome)
 
     def cancel(self, attempt: Attempt, intent: Intent) -> Applied | None:
         """Ask the bank to end an unpaid invoice; what it holds is let go first."""

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from deposit_token_sdk.checkout.store import Verdict
+from deposit_token_sdk.checkout.store import Verb, Verdict
 from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
+from deposit_token_sdk.exchange import Request
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
 from deposit_token_sdk.money import Money
 from tests import documents
+from tests.checkout.kit import Watched
 from tests.sandbox import jpmorgan
 
 VERSIONS = pytest.mark.parametrize("version", [2, 1])
@@ -345,3 +347,29 @@ def test_a_collection_is_sent_once_whatever_another_server_s_clock_says(tmp_path
         with pytest.raises(OutcomeUnknown):
             shop.checkout.collect("A-1")
         assert len(shop.initiations()) == 1
+
+
+def test_a_worker_that_comes_late_does_not_end_a_collection_that_was_begun_anew(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 1, ATTEMPTS="1", JPMORGAN_UNSEEN_FOR="5") as shop:
+        shop.bank.control.set_webhook_url(None)
+        attempt = shop.start()
+        shop.bank.control.fault("error_before", route="POST /payments", count=2)
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        shop.ahead = timedelta(seconds=6)
+        seen: list[Request] = []
+
+        def meanwhile(request: Request) -> None:
+            """Another process hears that the first was refused, and the buyer agrees again: that is on its way now."""
+            seen.append(request)
+            if len(seen) == 1:
+                with shop.checkout.store.begin() as tx:
+                    tx.answer_intent(Verb.COLLECT, attempt.reference, "business_rule")
+                with pytest.raises(OutcomeUnknown):
+                    shop.checkout.collect("A-1")
+
+        shop.wire.transport = Watched(before=meanwhile)
+        shop.checkout.reconcile()
+        assert len(shop.initiations()) == 2
+        assert shop.checkout.store.attempts("A-1")[0].ended is None
+        assert shop.checkout.view("A-1").unknown
