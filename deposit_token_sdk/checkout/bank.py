@@ -151,10 +151,10 @@ class Desk:
         return None
 
     def _over(self, intent: Intent, outcome: str, *, ends: bool = False) -> None:
-        """This collection came to nothing, which `ends` its attempt; one that was begun anew meanwhile goes on."""
+        """This collection came to nothing, which `ends` its attempt; unless it was begun anew, or shown, meanwhile."""
         with self._store.begin() as tx:
-            tx.lock_attempt(intent.attempt)
-            if intent not in tx.open_intents(intent.attempt):
+            attempt = next(one for one in tx.lock_attempt(intent.attempt) if one.reference == intent.attempt)
+            if intent not in tx.open_intents(intent.attempt) or (ends and attempt.history.observations):
                 return
             if ends:
                 tx.end_attempt(intent.attempt, outcome)

@@ -17,7 +17,7 @@ from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
 from deposit_token_sdk.money import Money
 from tests import documents
-from tests.checkout.kit import Watched
+from tests.checkout.kit import Answer, Watched
 from tests.sandbox import jpmorgan
 
 VERSIONS = pytest.mark.parametrize("version", [2, 1])
@@ -373,3 +373,34 @@ def test_a_worker_that_comes_late_does_not_end_a_collection_that_was_begun_anew(
         assert len(shop.initiations()) == 2
         assert shop.checkout.store.attempts("A-1")[0].ended is None
         assert shop.checkout.view("A-1").unknown
+
+
+def test_a_payment_that_is_shown_while_a_worker_gives_it_up_is_waited_for(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 1, ATTEMPTS="1", JPMORGAN_UNSEEN_FOR="5") as shop:
+        shop.bank.control.set_webhook_url(None)
+        attempt = shop.start()
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+        (slow,) = shop.initiations()
+        shop.ahead = timedelta(seconds=6)
+        asked: list[Request] = []
+
+        def meanwhile(request: Request, answer: Answer) -> Answer:
+            """The worker is told for the last time that there is no payment; now it arrives, and its callback too."""
+            asked.append(request)
+            if len(asked) == 2:
+                shop.bank.control.hold()
+                shop.wire.transport.answer(slow, 10.0)
+                told = f'{{"endToEndId":"{attempt.reference}","paymentStatus":"PENDING_POSTING"}}'
+                assert shop.checkout.receive({}, f'{{"callbacks":[{told}]}}'.encode()).status == 200
+            return answer
+
+        shop.wire.transport = Watched(after=meanwhile)
+        shop.checkout.reconcile()
+        assert standing(shop).status is Status.PENDING
+        assert shop.checkout.store.attempts("A-1")[0].ended is None
+        shop.bank.control.settle(attempt.reference)
+        shop.checkout.reconcile()
+        assert shop.checkout.view("A-1").paid
+        assert shop.checkout.reviews() == ()
