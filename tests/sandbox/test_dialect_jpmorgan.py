@@ -311,8 +311,7 @@ def test_a_request_without_a_token_or_with_a_strange_key_is_refused_by_the_diale
 
 @VERSIONS
 def test_a_second_payment_that_a_person_has_sent_back_is_sent_back(tmp_path: Path, version: int) -> None:
-    lifetimes = {"JPMORGAN_UNSEEN_FOR": "5", "JPMORGAN_KEY_LIFETIME": "0.001"}
-    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", **lifetimes) as shop:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
         shop.bank.control.set_webhook_url(None)
         buyer = shop.balance("buyer:anna")
         shop.start()
