@@ -403,3 +403,14 @@ def test_a_payment_that_is_shown_while_a_worker_gives_it_up_is_waited_for(tmp_pa
         shop.checkout.reconcile()
         assert shop.checkout.view("A-1").paid
         assert shop.checkout.reviews() == ()
+
+
+def test_callbacks_of_which_one_has_a_name_too_long_to_be_found_by_are_kept_for_a_person(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 1) as shop:
+        reference = shop.start().reference
+        told = ", ".join(
+            f'{{"endToEndId":"{name}","paymentStatus":"COMPLETED"}}' for name in (reference, reference + "x" * 300)
+        )
+        answer = shop.checkout.receive({}, f'{{"callbacks":[{told}]}}'.encode())
+        assert (answer.status, answer.reason) == (200, "bad_value")
+        assert [review.reason for review in shop.checkout.reviews()] == ["bad_value"]
