@@ -333,7 +333,7 @@ class Tx(Protocol):
         ...
 
     def sent(self, key: str, at: datetime) -> None:
-        """It went out: it is taken no more."""
+        """It went out: it is taken no more, and is no dead letter, though somebody gave it up meanwhile."""
         ...
 
     def put_off(self, key: str, due_at: datetime, error: str, *, untried: bool = False) -> None:
