@@ -387,12 +387,16 @@ class Desk:
         return self._door.apply(report, client.issuer, message, self._proofs)
 
     def _with_refunds(self, client: Client, invoice: Invoice) -> Invoice:
-        """The invoice, and its refunds, each asked about where they are payments by themselves at the bank."""
+        """The invoice, and its refunds, each asked about where they are payments by themselves at the bank.
+
+        Also those that it did not know when they were given up: they may arrive after all, and count then.
+        """
         if Capability.COLLECT not in client.issuer.capabilities:
             return invoice
         attempt = self._store.attempt(invoice.reference)
         known = () if attempt is None else self._store.refunds_of(attempt.order_id)
-        asked = [one.reference for one in known if one.attempt == invoice.reference and one.stage.counts]
+        mine = [one for one in known if one.attempt == invoice.reference]
+        asked = [one.reference for one in mine if one.stage.counts or one.bank_id is None]
         found = [client.find_refund(reference) for reference in asked]
         return evolve(invoice, refunds=tuple(one for one in found if one is not None))
 

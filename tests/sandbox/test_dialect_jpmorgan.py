@@ -414,3 +414,23 @@ def test_callbacks_of_which_one_has_a_name_too_long_to_be_found_by_are_kept_for_
         answer = shop.checkout.receive({}, f'{{"callbacks":[{told}]}}'.encode())
         assert (answer.status, answer.reason) == (200, "bad_value")
         assert [review.reason for review in shop.checkout.reviews()] == ["bad_value"]
+
+
+@VERSIONS
+def test_a_refund_that_arrives_after_it_was_given_up_is_found_by_asking(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
+        shop.bank.control.set_webhook_url(None)
+        shop.start()
+        shop.checkout.collect("A-1")
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.refund("A-1", 12850, request="one")
+        slow = shop.initiations()[-1]
+        shop.ahead = timedelta(seconds=6)
+        shop.checkout.reconcile()
+        assert shop.checkout.view("A-1").refundable == 12850
+        shop.wire.transport.answer(slow, 10.0)
+        shop.checkout.reconcile()
+        assert [refund.stage for refund in shop.checkout.view("A-1").refunds] == [RefundStage.DONE]
+        assert "refund_revived" in [review.reason for review in shop.checkout.reviews()]
+        assert shop.checkout.view("A-1").refundable == 0
