@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from deposit_token_sdk.checkout.store import Verb, Verdict
-from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
+from deposit_token_sdk.errors import BankRefused, InvalidInput, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
 from deposit_token_sdk.exchange import Request
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
@@ -434,3 +434,15 @@ def test_a_refund_that_arrives_after_it_was_given_up_is_found_by_asking(tmp_path
         assert [refund.stage for refund in shop.checkout.view("A-1").refunds] == [RefundStage.DONE]
         assert "refund_revived" in [review.reason for review in shop.checkout.reviews()]
         assert shop.checkout.view("A-1").refundable == 0
+
+
+@VERSIONS
+def test_a_price_that_this_bank_cannot_carry_ends_its_attempt_and_the_order_can_be_paid(
+    tmp_path: Path, version: int
+) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        with pytest.raises(InvalidInput):
+            shop.start(price=f"1{'0' * 20}.00")
+        assert not shop.checkout.view("A-1").unknown
+        shop.start()
+        assert shop.checkout.collect("A-1").paid
