@@ -118,16 +118,18 @@ class Desk:
             lambda client, invoice: client.capture(invoice, units, intent.keys[0], intent.made_at),
         )
 
-    def collect(self, attempt: Attempt, intent: Intent) -> Applied | None:
+    def collect(self, attempt: Attempt, intent: Intent, *, again: bool = False) -> Applied | None:
         """Start the debit that the buyer agreed to, and apply what the bank shows of it.
 
-        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet.
+        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet. `again`: it
+        may have been sent before, which no mistake found now undoes.
         """
         client = self.client(attempt.issuer)
         try:
             client.collect(collecting.asked(attempt, intent))
-        except BankRefused as refusal:
-            self._over(intent, refusal.reason)
+        except (BankRefused, InvalidInput) as refusal:
+            if isinstance(refusal, BankRefused) or not again:
+                self._over(intent, refusal.reason)
             raise
         return self._followed_up(intent, lambda: self._shown(client, attempt, intent))
 
@@ -146,7 +148,7 @@ class Desk:
         if applied is not None:
             return applied
         if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
-            return self.collect(attempt, intent)
+            return self.collect(attempt, intent, again=True)
         collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
         self._over(intent, collecting.NEVER_ARRIVED, ends=True)
         return None

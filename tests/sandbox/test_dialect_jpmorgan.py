@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import requests
@@ -13,6 +14,7 @@ import requests
 from deposit_token_sdk.checkout.store import Verb, Verdict
 from deposit_token_sdk.errors import BankRefused, InvalidInput, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
 from deposit_token_sdk.exchange import Request
+from deposit_token_sdk.issuers.jpmorgan.issuer import JPMorganIssuer
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
 from deposit_token_sdk.money import Money
@@ -445,4 +447,37 @@ def test_a_price_that_this_bank_cannot_carry_ends_its_attempt_and_the_order_can_
             shop.start(price=f"1{'0' * 20}.00")
         assert not shop.checkout.view("A-1").unknown
         shop.start()
+        assert shop.checkout.collect("A-1").paid
+
+
+@VERSIONS
+def test_an_account_that_is_none_is_refused_and_the_buyer_may_agree_again(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.start()
+        with pytest.raises(InvalidInput) as refused:
+            shop.checkout.collect("A-1", account="nobody")
+        assert refused.value.reason == "unknown_account"
+        assert shop.initiations() == []
+        assert not shop.checkout.view("A-1").unknown
+        assert shop.checkout.collect("A-1", account="anna").paid
+
+
+def test_an_account_that_the_settings_have_lost_does_not_undo_what_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with jpmorgan.shop(tmp_path, 2, ATTEMPTS="1") as shop:
+        shop.bank.control.set_webhook_url(None)
+        shop.start()
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.collect("A-1")
+
+        def lost(_: JPMorganIssuer, name: str) -> NoReturn:
+            raise InvalidInput("unknown_account", name)
+
+        monkeypatch.setattr(JPMorganIssuer, "_debtor", lost)
+        with pytest.raises(InvalidInput):
+            shop.checkout.collect("A-1")
+        assert shop.checkout.view("A-1").unknown
+        monkeypatch.undo()
         assert shop.checkout.collect("A-1").paid
