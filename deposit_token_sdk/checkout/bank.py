@@ -239,7 +239,7 @@ class Desk:
         try:
             applied = self._asked(reference, intents)
         except BankRefused:
-            self._rest(reference, ended_within)
+            self._rest(reference, None)  # not for the last time: it has told nothing
             raise
         self._rest(reference, ended_within)
         return applied
