@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 
 from deposit_token_sdk.checkout.store import Verb, Verdict
-from deposit_token_sdk.errors import InvalidInput, OutcomeUnknown
+from deposit_token_sdk.errors import InvalidInput, NotAllowed, OutcomeUnknown
 from deposit_token_sdk.exchange import Request
 from deposit_token_sdk.issuers.jpmorgan.issuer import JPMorganIssuer
 from deposit_token_sdk.lifecycle import RefundStage, Status
@@ -193,3 +193,32 @@ def test_an_account_that_the_settings_have_lost_does_not_undo_what_was_sent(
         assert shop.checkout.view("A-1").unknown
         monkeypatch.undo()
         assert shop.checkout.collect("A-1").paid
+
+
+@VERSIONS
+@pytest.mark.parametrize("swept", [True, False], ids=["swept", "not swept"])
+def test_a_refund_that_has_arrived_after_all_is_not_sent_again_by_a_person(
+    tmp_path: Path, version: int, swept: bool
+) -> None:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
+        shop.bank.control.set_webhook_url(None)
+        buyer = shop.balance("buyer:anna")
+        shop.start()
+        shop.checkout.collect("A-1")
+        shop.bank.control.fault("error_before", route="POST /payments")
+        with pytest.raises(OutcomeUnknown):
+            shop.checkout.refund("A-1", 500, request="one")
+        slow = shop.initiations()[-1]
+        shop.ahead = timedelta(seconds=6)
+        shop.checkout.reconcile()
+        (failed,) = shop.checkout.reviews()
+        assert failed.reason == "refund_failed"
+        shop.wire.transport.answer(slow, 10.0)
+        if swept:
+            shop.checkout.reconcile()
+        with pytest.raises(NotAllowed) as refused:
+            shop.checkout.resolve(failed.number, Verdict.REFUND, by="clerk")
+        assert refused.value.reason == "nothing_to_refund"
+        assert shop.balance("buyer:anna") == buyer - 12850 + 500
+        shop.checkout.resolve(failed.number, Verdict.ACCEPT, by="clerk")
+        assert failed not in shop.checkout.reviews()
