@@ -129,6 +129,11 @@ def received(history: History) -> int:
     return _units(standing, Stage.SETTLED) - _units(standing, Stage.RETURNED)
 
 
+def settled(history: History) -> int:
+    """Token units that were ever settled, whatever the bank took back later; what is in conflict does not count."""
+    return _units(_furthest(history), Stage.SETTLED)
+
+
 def held(history: History) -> int:
     """Token units that the bank holds now, neither settled nor let go."""
     return _units(_furthest(history), Stage.HELD)

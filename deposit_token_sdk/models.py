@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
+from deposit_token_sdk.errors import Unreadable
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.words import Bearer as Bearer
@@ -20,6 +22,15 @@ from deposit_token_sdk.words import Mode as Mode
 from deposit_token_sdk.words import Proof as Proof
 from deposit_token_sdk.words import StatementKind as StatementKind
 from deposit_token_sdk.words import TokenKind as TokenKind
+
+LONGEST_NAME: Final = 255
+"""Bytes of UTF-8 in what rows are found by, whoever gave it: PostgreSQL's indexes take some 2,700 for all columns."""
+
+
+def _short(_: object, attribute: Attribute[Any], name: str | None) -> None:
+    if name is not None and len(name.encode()) > LONGEST_NAME:
+        told = f"The {attribute.name} {name[:40]!r}… is longer than {LONGEST_NAME} bytes."
+        raise Unreadable("bad_value", told, field=attribute.name)
 
 
 @frozen
@@ -110,7 +121,7 @@ class NewCollection:
 class Movement:
     """Money that moves, or is held, towards an invoice or back. `word` is the bank's own word for its stage."""
 
-    id: str
+    id: str = field(validator=_short)
     stage: Stage
     units: int
     accepted_at: datetime
@@ -132,8 +143,8 @@ class NewRefund:
 class Refund:
     """A refund as the bank tells it. `reference` is the one the shop gave, `word` the bank's own status."""
 
-    id: str
-    reference: str
+    id: str = field(validator=_short)
+    reference: str = field(validator=_short)
     invoice: str
     units: int
     stage: RefundStage
@@ -198,7 +209,7 @@ class Confirmation:
     reference: str
     token: str
     quote_digest: str | None
-    movement: str
+    movement: str = field(validator=_short)
     units: int
     accepted_at: datetime
     issued_at: datetime
@@ -219,14 +230,14 @@ class Event:
     `digest` is of the body, so that the same id with other content shows.
     """
 
-    id: str
+    id: str = field(validator=_short)
     type: str
     digest: str
     merchant: str
     installation: str
     mode: str
     invoice: str | None
-    reference: str | None
+    reference: str | None = field(validator=_short)
     version: int | None
     statement: str | None = field(repr=False)
     data: dict[str, object] = field(repr=False)
@@ -244,7 +255,7 @@ class Report:
     installation: str
     mode: str
     invoice: str
-    reference: str
+    reference: str = field(validator=_short)
     digest: str
     event_id: str | None = None
     movements: tuple[Movement, ...] = ()

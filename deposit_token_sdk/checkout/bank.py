@@ -28,6 +28,7 @@ from deposit_token_sdk.errors import (
     NotOurs,
     OutcomeUnknown,
     PriceRefused,
+    Unsupported,
 )
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import Status, held
@@ -69,7 +70,7 @@ class Desk:
     # -- start ---------------------------------------------------------------------------------------------
 
     def open(self, reference: str, intent: Intent) -> Attempt:
-        """Have the attempt quoted and invoiced. What the bank refuses ends the attempt, and is raised."""
+        """Have the attempt quoted and invoiced. What bank or issuer refuses ends the attempt, and is raised."""
         attempt = self.attempt(reference)
         client = self.client(attempt.issuer)
         quote_key, invoice_key = intent.keys
@@ -83,14 +84,14 @@ class Desk:
                     tx.save_quote(reference, quote)
                 attempt = self.attempt(reference)
             return self._opened(attempt, client.create_invoice(_new_invoice(attempt, invoice_key)))
-        except (BankRefused, PriceRefused, NotOurs) as refusal:
+        except (BankRefused, PriceRefused, NotOurs, InvalidInput, Unsupported) as refusal:
             found = client.find_invoice(reference) if isinstance(refusal, BankRefused) else None
             if found is not None and attempt.quote is not None:
                 return self._opened(attempt, found)
             self._refused(reference, refusal)
             raise
 
-    def _refused(self, reference: str, refusal: BankRefused | PriceRefused | NotOurs) -> None:
+    def _refused(self, reference: str, refusal: DepositTokenError) -> None:
         with self._store.begin() as tx:
             tx.end_attempt(reference, f"refused:{refusal.reason}")
             tx.answer_intent(Verb.START, reference, refusal.reason)
@@ -117,16 +118,18 @@ class Desk:
             lambda client, invoice: client.capture(invoice, units, intent.keys[0], intent.made_at),
         )
 
-    def collect(self, attempt: Attempt, intent: Intent) -> Applied | None:
+    def collect(self, attempt: Attempt, intent: Intent, *, again: bool = False) -> Applied | None:
         """Start the debit that the buyer agreed to, and apply what the bank shows of it.
 
-        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet.
+        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet. `again`: it
+        may have been sent before, which no mistake found now undoes.
         """
         client = self.client(attempt.issuer)
         try:
             client.collect(collecting.asked(attempt, intent))
-        except BankRefused as refusal:
-            self._answer(intent, refusal.reason)
+        except (BankRefused, InvalidInput) as refusal:
+            if isinstance(refusal, BankRefused) or not again:
+                self._over(intent, refusal.reason)
             raise
         return self._followed_up(intent, lambda: self._shown(client, attempt, intent))
 
@@ -145,13 +148,20 @@ class Desk:
         if applied is not None:
             return applied
         if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
-            return self.collect(attempt, intent)
+            return self.collect(attempt, intent, again=True)
         collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
-        with self._store.begin() as tx:
-            tx.lock_attempt(attempt.reference)
-            tx.end_attempt(attempt.reference, collecting.NEVER_ARRIVED)
-            tx.answer_intent(intent.verb, intent.subject, collecting.NEVER_ARRIVED)
+        self._over(intent, collecting.NEVER_ARRIVED, ends=True)
         return None
+
+    def _over(self, intent: Intent, outcome: str, *, ends: bool = False) -> None:
+        """This collection came to nothing, which `ends` its attempt; unless it was begun anew, or shown, meanwhile."""
+        with self._store.begin() as tx:
+            attempt = next(one for one in tx.lock_attempt(intent.attempt) if one.reference == intent.attempt)
+            if intent not in tx.open_intents(intent.attempt) or (ends and attempt.history.observations):
+                return
+            if ends:
+                tx.end_attempt(intent.attempt, outcome)
+            tx.answer_intent(intent.verb, intent.subject, outcome)
 
     def cancel(self, attempt: Attempt, intent: Intent) -> Applied | None:
         """Ask the bank to end an unpaid invoice; what it holds is let go first."""
@@ -192,6 +202,16 @@ class Desk:
                 raise
         return self._followed_up(intent, lambda: self._apply(client, client.invoice(invoice)))
 
+    def send_back(self, intent: Intent) -> Applied | None:
+        """Send a refund whose intent this process has just written, and for which nobody waits: the first time.
+
+        Whoever merely found the intent cannot know whether it was sent, and asks: see `resume`.
+        """
+        attempt = self.attempt(intent.attempt)
+        refunds = self._store.refunds_of(attempt.order_id)
+        refund = next(one for one in refunds if one.reference == intent.subject)
+        return self.refund(attempt, refund, intent, unseen=True)
+
     def _followed_up(self, intent: Intent, read: Callable[[], Applied | None]) -> Applied | None:
         """What the bank has done, read and applied; None where it cannot be read now: the intent stays open then."""
         try:
@@ -219,7 +239,7 @@ class Desk:
         try:
             applied = self._asked(reference, intents)
         except BankRefused:
-            self._rest(reference, ended_within)
+            self._rest(reference, None)  # not for the last time: it has told nothing
             raise
         self._rest(reference, ended_within)
         return applied
@@ -370,12 +390,16 @@ class Desk:
         return self._door.apply(report, client.issuer, message, self._proofs)
 
     def _with_refunds(self, client: Client, invoice: Invoice) -> Invoice:
-        """The invoice, and its refunds, each asked about where they are payments by themselves at the bank."""
+        """The invoice, and its refunds, each asked about where they are payments by themselves at the bank.
+
+        Also those that it did not know when they were given up: they may arrive after all, and count then.
+        """
         if Capability.COLLECT not in client.issuer.capabilities:
             return invoice
         attempt = self._store.attempt(invoice.reference)
         known = () if attempt is None else self._store.refunds_of(attempt.order_id)
-        asked = [one.reference for one in known if one.attempt == invoice.reference and one.stage.counts]
+        mine = [one for one in known if one.attempt == invoice.reference]
+        asked = [one.reference for one in mine if one.stage.counts or one.bank_id is None]
         found = [client.find_refund(reference) for reference in asked]
         return evolve(invoice, refunds=tuple(one for one in found if one is not None))
 

@@ -19,20 +19,21 @@ from deposit_token_sdk.models import NewCollection
 NEVER_ARRIVED = "never_arrived"
 
 
-def intend(tx: Tx, attempt: Attempt, account: str, now: datetime) -> Intent:
-    """The intent to collect, written; or the one that has no answer yet, as it is. The attempt must be locked.
+def intend(tx: Tx, attempt: Attempt, account: str, now: datetime) -> tuple[Intent, bool]:
+    """The intent to collect, written; or the one that has no answer yet, as it is. And whether it is new: no clock can
+    tell, since servers' differ. The attempt must be locked.
 
     Its last key is the account's name. Raises NotAllowed (``no_invoice``, ``attempt_ended``, ``not_open``,
     ``quote_expired``).
     """
     standing = next((one for one in tx.open_intents(attempt.reference) if one.verb is Verb.COLLECT), None)
     if standing is not None:
-        return standing
+        return standing, False
     _require_payable(attempt, now)
     intent = Intent(Verb.COLLECT, attempt.reference, attempt.reference, (*new_keys(1), account), now)
     if not tx.add_intent(intent):
         tx.renew_intent(intent)  # the one before was answered: the bank did nothing
-    return intent
+    return intent, True
 
 
 def _require_payable(attempt: Attempt, now: datetime) -> None:
@@ -72,8 +73,11 @@ def able(issuer: Issuer) -> Collects:
 
 
 def may_send_again(issuer: Issuer, intent: Intent, now: datetime) -> bool:
-    """Whether what the bank does not know may be sent once more: while its key lives, and the bank has keys at all."""
-    living = now - intent.made_at < timedelta(seconds=issuer.key_lifetime)
+    """Whether what the bank does not know may be sent once more: while its key lives, and the bank has keys at all.
+
+    A clock that is behind the one of the intent cannot say how old its key is.
+    """
+    living = timedelta(0) <= now - intent.made_at < timedelta(seconds=issuer.key_lifetime)
     return living and Capability.IDEMPOTENCY in issuer.capabilities
 
 

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from deposit_token_sdk.checkout.store import Attempt, RefundRecord
 from deposit_token_sdk.errors import NotAllowed, OrderChanged
-from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status, held
+from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status, held, settled
 from deposit_token_sdk.models import Refund
 
 UNFINISHED = (RefundStage.REQUESTED, RefundStage.UNKNOWN, RefundStage.PENDING)
@@ -71,7 +71,7 @@ def after_report(
     return evolve(
         plan,
         hooks=plan.hooks + (("returned",) if returned else ()) + _turns(before, after),
-        doubts=conflicts + plan.doubts + _left_over(before, after),
+        doubts=conflicts + plan.doubts + _left_over(before, after, history, fulfilled_by),
         ended=_end(after),
     )
 
@@ -120,12 +120,15 @@ def _turns(before: Standing, after: Standing) -> tuple[str, ...]:
     return (turns[after.status],) if after.status in turns else ()
 
 
-def _left_over(before: Standing, after: Standing) -> tuple[Doubt, ...]:
+def _left_over(before: Standing, after: Standing, history: History, fulfilled_by: str | None) -> tuple[Doubt, ...]:
+    """Money that is less than was due, of an invoice that has ended. One of which the bank took back a part need not
+    end any more by its word. The subject is all that ever came: what came after a return is not what came before."""
     over = after.status in (Status.EXPIRED, Status.CANCELLED)
+    over |= after.status is Status.RETURNED and fulfilled_by is None
     if not over or not after.received or (before.status is after.status and before.received == after.received):
         return ()
     detail = f"The invoice ended as {after.status} with {after.received} of {after.due} units received."
-    return (Doubt("partly_paid", f"{after.status}:{after.received}", detail),)
+    return (Doubt("partly_paid", f"{after.status}:{settled(history)}", detail),)
 
 
 def _end(after: Standing) -> str | None:

@@ -309,14 +309,14 @@ class _Application:
         """Late money is for a person: with what is open about this attempt already, or anew where that was decided."""
         if any(one.reason == "late" for one in self._tx.open_reviews(self._attempt.reference)):
             return ()
-        received = lifecycle.received(self._attempt.history)
-        return (Doubt("late", f"{answer}:{received}", "Paid after the quote had expired."),)
+        came = lifecycle.settled(self._attempt.history)
+        return (Doubt("late", f"{answer}:{came}", "Paid after the quote had expired."),)
 
     def _late_refund(self) -> Intent | None:
         """The refund of all that can be sent back, reserved; None where it cannot be, which is for a person then."""
         attempt = self._attempt
         left = refundable(attempt, self._refunds())
-        request = f"late:{attempt.reference}:{lifecycle.received(attempt.history)}"  # a second late payment is another
+        request = f"late:{attempt.reference}:{lifecycle.settled(attempt.history)}"  # a second late payment is another
         try:
             refund, intent = reserve_refund(self._tx, attempt, left, request, self._at)
         except (NotAllowed, InvalidInput):

@@ -99,17 +99,18 @@ class Checkout(Hooks):
     ) -> Attempt:
         """The order's live attempt to be paid, opened if need be: send the buyer to its `pay_url`.
 
-        `content` is a digest of what was ordered, `buyer_country` an ISO 3166 code, `return_url` where the bank sends
-        the buyer back. The same price, token, content and country return the live attempt; anything else ends it
-        first. Commit the order before you call. What the offer policy refuses is NotAllowed with one of
-        `offers.policy.REASONS`, before the bank is asked and with nothing written but the refusal. Raises OrderChanged,
-        NotAllowed (``order_paid``, ``payment_in_review``, ``start_in_progress``), ConfigurationError, PriceRefused,
-        BankRefused, BankUnavailable, OutcomeUnknown, NotGenuine, NotOurs, Unreadable, Unsupported, InvalidInput and
-        InvalidType.
+        `order_id` has 255 bytes at most, `content` is a digest of what was ordered, `buyer_country` an ISO 3166 code,
+        `return_url` where the bank sends the buyer back. The same price, token, content and country return the live
+        attempt; anything else ends it first. Commit the order before you call. What the offer policy refuses is
+        NotAllowed with one of `offers.policy.REASONS`, before the bank is asked and with nothing written but the
+        refusal. Raises OrderChanged, NotAllowed (``order_paid``, ``payment_in_review``, ``start_in_progress``),
+        ConfigurationError, PriceRefused, BankRefused, BankUnavailable, OutcomeUnknown, NotGenuine, NotOurs, Unreadable,
+        Unsupported, InvalidInput and InvalidType.
         """
         _require_texts(
             order_id=order_id, token=token, buyer_country=buyer_country, content=content, return_url=return_url
         )
+        rooms.store.require_names(order_id=order_id)
         if not isinstance(price, Money):
             raise InvalidType("amount_type", "The price is Money, as in Money('128.50', 'EUR').")
         if price.amount <= 0:
@@ -282,9 +283,8 @@ class Checkout(Hooks):
             if live is None:
                 raise NotAllowed("nothing_to_collect", f"Order {order_id!r} has no live attempt.")
             rooms.collecting.able(self._desk.client(live.issuer).issuer)
-            now = self._now()
-            intent = rooms.collecting.intend(tx, live, account, now)
-        self._send_back(self._desk.resume(intent) if intent.made_at < now else self._desk.collect(live, intent))
+            intent, new = rooms.collecting.intend(tx, live, account, self._now())
+        self._send_back(self._desk.collect(live, intent) if new else self._desk.resume(intent))
         return self.view(order_id)
 
     def capture(self, order_id: str) -> OrderView:
@@ -312,13 +312,14 @@ class Checkout(Hooks):
     def refund(self, order_id: str, amount: int | Money, *, request: str, reference: str | None = None) -> RefundRecord:
         """Send money of the order back: token units, or a part of the price.
 
-        `request` is the page's one-time reference: the same again is the same refund. `reference` names the attempt
-        where it is not the one that paid the order (a second payment). Raises NotAllowed (``refund_exceeds``,
-        ``refund_mixed``, ``refund_currency``, ``refund_not_positive``, ``returned``, ``nothing_to_refund``),
-        BankRefused, BankUnavailable and OutcomeUnknown: after the last two the refund stands as requested, and
-        `reconcile` ends it.
+        `request` is the page's one-time reference, of 255 bytes at most: the same again is the same refund. `reference`
+        names the attempt where it is not the one that paid the order (a second payment). Raises NotAllowed
+        (``refund_exceeds``, ``refund_mixed``, ``refund_currency``, ``refund_not_positive``, ``returned``,
+        ``nothing_to_refund``), InvalidInput (``request_reused``, ``text_too_long``), BankRefused, BankUnavailable and
+        OutcomeUnknown: after the last two the refund stands as requested, and `reconcile` ends it.
         """
         _require_texts(order_id=order_id, request=request)
+        rooms.store.require_names(request=request)
         if isinstance(amount, bool) or not isinstance(amount, (int, Money)):
             raise InvalidType("amount_type", "A refund is asked in whole token units (int) or as Money.")
         with self.store.begin() as tx:
@@ -354,7 +355,7 @@ class Checkout(Hooks):
         if applied is None or applied.send_back is None:
             return
         with suppress(DepositTokenError):
-            self._desk.resume(applied.send_back)
+            self._desk.send_back(applied.send_back)
 
     def refresh(self, order_id: str) -> OrderView:
         """Ask the bank about what is unfinished in this order, apply its answer, and return how the order stands.

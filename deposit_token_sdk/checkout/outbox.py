@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from deposit_token_sdk.checkout.store import Outgoing, Store
+from deposit_token_sdk.checkout.store import Outgoing, Store, require_names
 from deposit_token_sdk.errors import InvalidInput, NotAllowed
 from deposit_token_sdk.signing import strict_json
 
@@ -96,15 +96,17 @@ class Outbox:
         `session` is the one that a hook was given, or the shop's own with its own transaction. `payload` is what JSON
         can say exactly: amounts as texts. Without a `key` the message gets one of its own; with one, such as
         ``receipt:A-1001``, it is put once however often it is asked for. Raises InvalidType (``json_type``) for a
-        float, and InvalidInput (``text_missing``).
+        float, and InvalidInput (``text_missing``, ``text_too_long``).
         """
         if not topic or key == "":
             raise InvalidInput(
                 "text_missing", "A message has a topic and, where it is given one, a key that is not empty."
             )
         now = self._now()
+        named = key or f"{topic}:{uuid4()}"
+        require_names(key=named)
         message = Outgoing(
-            key=key or f"{topic}:{uuid4()}",
+            key=named,
             topic=topic,
             payload=strict_json.dumps(dict(payload)).decode(),
             order_id=order_id,

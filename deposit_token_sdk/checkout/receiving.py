@@ -77,13 +77,12 @@ class Receiver:
         now = self._now()
         try:
             event = client.read_event(headers, body, now.timestamp())
+            events = client.issuer.split(event) if isinstance(client.issuer, Splits) else (event,)
         except NotGenuine as forged:
             return _refused(400, forged)
         except Unreadable as unreadable:
             return self._noted(client, None, body, Outcome.UNREADABLE, unreadable.reason)
-        if not isinstance(client.issuer, Splits):
-            return self._received(client, event, body, now)
-        pieces = [self._received(client, piece, body, now) for piece in client.issuer.split(event)]
+        pieces = [self._received(client, piece, body, now) for piece in events]
         return max(pieces, key=lambda piece: piece[0].status)  # the bank sends all again where one must come again
 
     def _received(self, client: Client, event: Event, body: bytes, now: datetime) -> Received:

@@ -112,6 +112,11 @@ def to_refund(review: Review, attempt: Attempt, refunds: tuple[RefundRecord, ...
     share, left = rule_of(review).share, refundable(attempt, refunds)
     if share is Share.AGAIN:
         failed = next((one for one in refunds if one.reference == review.subject), None)
+        if failed is not None and failed.stage.counts:
+            raise NotAllowed(
+                "nothing_to_refund",
+                f"The refund {failed.reference} is {failed.stage.name.lower()} after all: accept the review.",
+            )
         if failed is not None:
             return failed.units if failed.price is None else failed.price
     units = min(_share(share, review, attempt), left)
@@ -199,6 +204,8 @@ class Resolver:
 
     def _refunded(self, review: Review, decision: Decision) -> Decision:
         """Reserve the refund and record the decision in one, then send it: what is cut off there, a sweep ends."""
+        if rule_of(review).share is Share.AGAIN:
+            self._ask_first(review)
         with self.store.begin() as tx:
             attempt = self._locked(tx, review)
             if attempt is None:
@@ -214,10 +221,23 @@ class Resolver:
             self._send(intent)
         return decision
 
+    def _ask_first(self, review: Review) -> None:
+        """A refund that the bank never took for one may have arrived meanwhile: it is not sent beside another then."""
+        found = self.store.refunds_of(review.order_id)
+        if any(one.reference == review.subject and one.bank_id is None for one in found):
+            with suppress(BankRefused):
+                self._ask(review)
+
+    def _ask(self, review: Review) -> Applied | None:
+        applied = self.desk.ask(review.reference)
+        if applied is not None and applied.send_back is not None:
+            self._send(applied.send_back)
+        return applied
+
     def _send(self, intent: Intent) -> None:
         """Send what is reserved; raise the bank's refusal. Without a word of the bank the next sweep sends it."""
         try:
-            self.desk.resume(intent)
+            self.desk.send_back(intent)
         except DepositTokenError as error:
             waiting = any(one.subject == intent.subject for one in self._open_intents(intent))
             if isinstance(error, BankRefused) and not waiting:
@@ -313,10 +333,7 @@ class Resolver:
                 "nothing_to_ask",
                 f"Review {review.number} is about no attempt in this database, so the bank cannot be asked about it.",
             )
-        applied = self.desk.ask(review.reference)
-        if applied is not None and applied.send_back is not None:
-            self._send(applied.send_back)
-        self._require_applied(review, applied)
+        self._require_applied(review, self._ask(review))
         with self.store.begin() as tx:
             attempt = self._locked(tx, review, decided_by=decision.by)
             closed = tx.decision(review.number)

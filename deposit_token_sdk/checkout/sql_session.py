@@ -140,8 +140,20 @@ def _refuse_ended(session: Session) -> NoReturn:
 
 
 def connection_of(session: Session) -> Connection:
-    """The session's connection to the database that holds the checkout's tables."""
-    return session.connection(bind_arguments={"clause": t.attempts})
+    """The session's connection to the database that holds the checkout's tables.
+
+    Raises ConfigurationError (``schema_translate_map``) where SQLAlchemy is to look for them in another schema.
+    """
+    connection = session.connection(bind_arguments={"clause": t.attempts})
+    schema = (connection.get_execution_options().get("schema_translate_map") or {}).get(None)
+    if schema is not None:
+        raise ConfigurationError(
+            "schema_translate_map",
+            f"The shop's engine or session translates tables without a schema into {schema!r}, and the checkout's "
+            f"statements are not translated: they would go to another schema. Give SqlStore sessions on an engine that "
+            f"has the schema in its search_path, or without schema_translate_map.",
+        )
+    return connection
 
 
 def _began(session: Session, _: SessionTransaction, connection: Connection) -> None:

@@ -208,7 +208,7 @@ class SqlTx:
         return self.insert(t.outgoing, t.as_row(t.outgoing, message))
 
     def sent(self, key: str, at: datetime) -> None:
-        self._update(t.outgoing, {"key": key}, "sent_at", sent_at=t.as_text(at))
+        self._update(t.outgoing, {"key": key}, "sent_at", sent_at=t.as_text(at), dead_at=None)
 
     def put_off(self, key: str, due_at: datetime, error: str, *, untried: bool = False) -> None:
         told: dict[str, str | None] = {

@@ -16,14 +16,27 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from attrs import field, frozen
 
 from deposit_token_sdk import lifecycle
+from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.lifecycle import History, RefundStage, Standing, Terms
-from deposit_token_sdk.models import Bearer, Capture, Confirmation, Quote
+from deposit_token_sdk.models import LONGEST_NAME, Bearer, Capture, Confirmation, Quote
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.offers.policy import Ruling
 
 if TYPE_CHECKING:
     from deposit_token_sdk.checkout.books import Booked
     from deposit_token_sdk.checkout.seal import Seals
+
+
+def require_names(**names: str) -> None:
+    """Refuse what no database finds rows by. Raises InvalidInput (``text_too_long``, ``not_unicode``), naming it."""
+    for name, text in names.items():
+        try:
+            length = len(text.encode())
+        except UnicodeEncodeError:
+            raise InvalidInput("not_unicode", f"{name} holds half a character (a lone surrogate).") from None
+        if length > LONGEST_NAME:
+            told = f"{name} has {length} bytes of UTF-8 where {LONGEST_NAME} are allowed: {text[:40]!r}…"
+            raise InvalidInput("text_too_long", told)
 
 
 class Verb(StrEnum):
@@ -320,7 +333,7 @@ class Tx(Protocol):
         ...
 
     def sent(self, key: str, at: datetime) -> None:
-        """It went out: it is taken no more."""
+        """It went out: it is taken no more, and is no dead letter, though somebody gave it up meanwhile."""
         ...
 
     def put_off(self, key: str, due_at: datetime, error: str, *, untried: bool = False) -> None:

@@ -219,6 +219,20 @@ class QueueConformance(StoreFixtures):
         (alive,) = store.take_outgoing(LATER, LATER, 10)
         assert (alive.key, alive.tries, alive.dead_at, alive.error) == ("k2", 1, None, "no such address")
 
+    def test_what_was_sent_after_it_was_given_up_is_no_dead_letter(self, store: Store) -> None:
+        with store.begin() as tx:
+            tx.put(an_outgoing("k1"))
+        store.take_outgoing(NOON, LATER, 1)
+        with store.begin() as tx:
+            tx.bury("k1", LATER, "taken for abandoned")
+        with store.begin() as tx:
+            tx.sent("k1", LATER)
+        assert store.dead_letters() == ()
+        assert store.outgoing_depth() == (0, None, 0)
+        with store.begin() as tx:
+            assert not tx.revive("k1", LATER)
+        assert store.take_outgoing(LATER + timedelta(days=1), LATER, 1) == ()
+
     def test_the_depth_tells_what_waits_since_when_and_what_is_dead(self, store: Store) -> None:
         assert store.outgoing_depth() == (0, None, 0)
         with store.begin() as tx:

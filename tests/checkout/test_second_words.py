@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from deposit_token_sdk import RefundStage
 from deposit_token_sdk.checkout.door import Door
 from tests.checkout.kit import Shop, due_of, refund_of, refunds_sent
-from tests.checkout.reviewed import REFUND, decide
+from tests.checkout.reviewed import ACCEPT, REFUND, decide
 from tests.databases import ON_BOTH
 
 pytestmark = ON_BOTH
@@ -28,6 +28,54 @@ def test_late_money_that_comes_after_other_late_money_was_sent_back_waits_for_a_
         decide(shop, "late", REFUND)
         assert shop.bank_received(attempt.reference) == 0
     assert shop.fulfilled() == []
+
+
+def test_what_is_left_of_a_part_payment_after_a_return_waits_for_a_person(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    for units in (400, 300):
+        shop.bank.control.pay(attempt.reference, units=units)
+    shop.checkout.refresh("A-1")
+    (first, _) = shop.bank.control.invoice(attempt.reference)["movements"]
+    shop.bank.control.return_payment(attempt.reference, first["id"])
+    shop.bank.control.advance(3600)
+    shop.checkout.reconcile()
+    assert shop.bank_received(attempt.reference) == 300
+    assert shop.reviews() == ["partly_paid"]
+    decide(shop, "partly_paid", REFUND)
+    assert refunds_sent(shop, attempt) == [300]
+    assert shop.bank_received(attempt.reference) == 0
+    assert shop.fulfilled() == []
+
+
+def test_a_return_of_what_paid_a_fulfilled_order_leaves_no_part_payment_to_decide(shop: Shop) -> None:
+    attempt = shop.start()
+    for units in (400, due_of(attempt) - 400):
+        shop.bank.control.pay(attempt.reference, units=units)
+    shop.until(lambda: shop.checkout.view("A-1").paid)
+    shop.bank.control.return_payment(attempt.reference)
+    shop.until(lambda: ("returned", "returned") in shop.told)
+    assert shop.reviews() == []
+
+
+def test_late_money_that_comes_after_other_late_money_was_returned_waits_for_a_person_again(shop: Shop) -> None:
+    attempt = shop.start()
+    shop.bank.control.advance(3600)
+    shop.until(lambda: ("expired", "expired") in shop.told)
+    shop.lose_webhooks()
+    shop.bank.control.pay(attempt.reference)
+    shop.checkout.refresh("A-1")
+    shop.bank.control.return_payment(attempt.reference)
+    shop.checkout.reconcile()
+    decide(shop, "late", ACCEPT)
+    assert shop.reviews() == []
+    shop.bank.control.pay(attempt.reference)
+    shop.checkout.reconcile()
+    assert shop.bank_received(attempt.reference) == due_of(attempt)
+    assert shop.fulfilled() == []
+    assert shop.reviews() == ["late"]
+    decide(shop, "late", ACCEPT)
+    assert shop.fulfilled() == [("A-1", attempt.reference)]
 
 
 def test_a_refusal_that_is_heard_after_the_refund_was_done_frees_nothing(shop: Shop) -> None:

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
 
 from deposit_token_sdk.checkout import sql_tables
 from deposit_token_sdk.checkout.sql import SqlStore, metadata, prepare_sqlite
@@ -294,6 +294,33 @@ def test_an_engine_in_autocommit_is_refused(database: sa.Engine) -> None:
         with pytest.raises(ConfigurationError, match="each statement is committed by itself") as refused:
             use()
         assert refused.value.reason == "autocommit"
+
+
+@ON_BOTH
+def test_an_engine_that_translates_our_tables_into_another_schema_is_refused_and_says_what_to_do(
+    database: sa.Engine,
+) -> None:
+    SqlStore(sessionmaker(database)).create_schema()
+    store = SqlStore(sessionmaker(database.execution_options(schema_translate_map={None: "tenant"})))
+    for use in (store.create_schema, store.installation, lambda: store.attempts("A-1")):
+        with pytest.raises(ConfigurationError, match=r"'tenant'.*search_path") as refused:
+            use()
+        assert refused.value.reason == "schema_translate_map"
+    shops = SqlStore(sessionmaker(database.execution_options(schema_translate_map={"shop": "tenant", None: None})))
+    with shops.begin() as tx:
+        assert tx.add_attempt(an_attempt())
+
+
+@ON_BOTH
+def test_a_session_that_translates_our_tables_into_another_schema_puts_out_no_message(database: sa.Engine) -> None:
+    store = SqlStore(sessionmaker(database))
+    store.create_schema()
+    with Session(database) as session:
+        session.connection(execution_options={"schema_translate_map": {None: "tenant"}})
+        with pytest.raises(ConfigurationError) as refused:
+            store.within(session).put(an_outgoing())
+        assert refused.value.reason == "schema_translate_map"
+    assert store.outgoing_depth() == (0, None, 0)
 
 
 @ON_BOTH

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from deposit_token_sdk import Attempt, Capture, RefundStage
+from deposit_token_sdk import Attempt, Capture, Client, RefundStage
 from deposit_token_sdk.exchange import Request
 from tests.checkout.kit import (
     Fragile,
@@ -16,6 +16,7 @@ from tests.checkout.kit import (
     Shop,
     Watched,
     attempt_of,
+    due_of,
     fragile,
     invoices_of,
     later,
@@ -152,3 +153,18 @@ def test_what_was_begun_a_moment_ago_is_left_to_whoever_began_it(shop: Shop) -> 
     told = Told()
     assert fragile(shop, told.carrier, now=later(minutes=2)).reconcile(timedelta(minutes=1)).asked == 1
     assert "POST /invoices" in told.routes
+
+
+def test_a_refusal_is_no_last_word_on_what_has_ended(shop: Shop) -> None:
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.decline(attempt.reference)
+    shop.checkout.reconcile()
+    shop.bank.control.pay(attempt.reference)
+    wrong = {**shop.environment, "DEPOSIT_TOKEN_SIGNING_KEY_ID": "no-key-of-ours"}
+    with Client.from_env(wrong) as client:
+        ((_, reason),) = shop.restarted(client=client, now=later(days=4)).reconcile().failed
+    assert reason == "signature_invalid"
+    assert shop.bank_received(attempt.reference) == due_of(attempt)
+    shop.restarted(now=later(days=8)).reconcile()
+    assert shop.reviews() == ["old_attempt"]

@@ -133,9 +133,11 @@ class Attempt:
 
     def received(self) -> int:
         """Units that the shop knows to be settled and not taken back."""
-        return sum(self.payments[name].units for name in self.settled()) - sum(
-            self.returns[name] for name in self.shown_returns
-        )
+        return self.came() - sum(self.returns[name] for name in self.shown_returns)
+
+    def came(self) -> int:
+        """Units that the shop knows to have been settled, whatever was taken back."""
+        return sum(self.payments[name].units for name in self.settled())
 
     def settled(self) -> list[str]:
         """The payments that the shop knows to be settled, the first accepted first."""
@@ -429,8 +431,9 @@ class Model:
         if fresh:
             self._money(attempt, [name for name in attempt.settled() if name in fresh], sent_back)
         after = attempt.status(), attempt.received()
-        if after[0] in ("expired", "cancelled") and after[1] and after != before:
-            self._review(attempt, "partly_paid", f"{after[0]}:{after[1]}")
+        over = after[0] in ("expired", "cancelled") or (after[0] == "returned" and attempt.order not in self.fulfilled)
+        if over and after[1] and after != before:
+            self._review(attempt, "partly_paid", f"{after[0]}:{attempt.came()}")
         if after[0] in ("paid", "expired", "cancelled"):
             attempt.ended = attempt.ended or after[0]
         for reference, status in refunds.items():
@@ -461,7 +464,7 @@ class Model:
                 self._review(attempt, "overpaid", fresh[-1])
             if attempt.late() and not self.accepts_late:
                 if not any(reason == "late" for of, reason, _ in self.reviews if of == attempt.reference):
-                    self._review(attempt, "late", f"hold:{attempt.received()}")
+                    self._review(attempt, "late", f"hold:{attempt.came()}")
             else:
                 self.fulfilled[attempt.order] = attempt.reference
 

@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 
 from deposit_token_sdk import Attempt, Checkout, Client, Money, News, Paid, SqlStore
 from deposit_token_sdk.checkout.sql import prepare_sqlite
+from deposit_token_sdk.client import Carrier
 from deposit_token_sdk.exchange import NoAnswer, Request, Response
 from deposit_token_sdk.issuers.jpmorgan.issuer import JPMorganIssuer
 from deposit_token_sdk.sandbox import Sandbox
@@ -35,7 +36,7 @@ ERRORS = {400, 401, 403, 404, 422, 429, 500, 503}
 class Recorder:
     """A transport that keeps what went over it."""
 
-    transport: Transport
+    transport: Carrier
     seen: list[tuple[Request, Response | NoAnswer]] = field(factory=list)
 
     def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
