@@ -62,7 +62,7 @@ def _notices(parsed: dict[str, Any], *, signed: bool) -> Iterator[tuple[str, str
     def notice(name: str, told: dict[str, Any], reference: str) -> tuple[str, str, str, str]:
         digest = hashlib.sha256(strict_json.dumps_exact({each: told[each] for each in sorted(told)})).hexdigest()
         unique = signed and name != _NAMELESS
-        return name if unique else f"{name}:{digest}", reference, strict_json.text(told, "paymentStatus"), digest
+        return name if unique else f"{name}:{digest[:32]}", reference, strict_json.text(told, "paymentStatus"), digest
 
     if "events" in parsed:
         for told in strict_json.members(parsed, "events"):
