@@ -146,7 +146,7 @@ class Desk:
             return applied
         if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
             return self.collect(attempt, intent)
-        collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
+        collecting.require_arrived(client.issuer, intent, self._now())
         with self._store.begin() as tx:
             tx.lock_attempt(attempt.reference)
             tx.end_attempt(attempt.reference, collecting.NEVER_ARRIVED)
@@ -329,7 +329,7 @@ class Desk:
         """A refund that is a payment of its own, and unknown to the bank: as with a collection, see `collecting`."""
         if collecting.may_send_again(client.issuer, intent, self._now()):
             return self.refund(attempt, refund, intent, unseen=True)
-        collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
+        collecting.require_arrived(client.issuer, intent, self._now())
         self._door.refund_refused(attempt, refund, collecting.NEVER_ARRIVED, self._now(), unseen=True)
         return None
 
