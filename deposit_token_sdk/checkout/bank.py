@@ -183,7 +183,8 @@ class Desk:
         """
         client = self.client(attempt.issuer)
         invoice = _invoice_of(attempt)
-        asked = NewRefund(refund.reference, installation_of(refund.reference), invoice, refund.units, intent.keys[0])
+        key, at = intent.keys[0], intent.made_at
+        asked = NewRefund(refund.reference, installation_of(refund.reference), invoice, refund.units, key, at)
         try:
             client.refund(asked)
         except BankRefused as refusal:

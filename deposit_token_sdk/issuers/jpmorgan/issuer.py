@@ -6,6 +6,7 @@ reference and the remittance line that the merchant gave it. What a webhook says
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +27,7 @@ from deposit_token_sdk.errors import (
     OutcomeUnknown,
     Unreadable,
 )
-from deposit_token_sdk.exchange import Exchange, Request, Response, immediately
+from deposit_token_sdk.exchange import Exchange, Request, Response, immediately, pause
 from deposit_token_sdk.issuers.bank_keys import BankKeys
 from deposit_token_sdk.issuers.jpmorgan import callbacks, record, telling, words
 from deposit_token_sdk.issuers.jpmorgan.access import Access
@@ -155,7 +156,7 @@ class JPMorganIssuer(Lacking):
             line=record.line_of(known, asked.asked_at),
             on=asked.asked_at.astimezone(UTC).date(),
         )
-        return (yield from self._initiate(payment, asked.key))
+        return (yield from self._initiate(payment, asked.key, asked.asked_at))
 
     def _debtor(self, name: str) -> Account:
         debtors = self._options.debtors
@@ -176,6 +177,7 @@ class JPMorganIssuer(Lacking):
         token = self._options.token_in(paid[-1].currency) if paid else None
         if debtor is None or token is None:
             raise NotAllowed("nothing_to_refund", f"The bank shows no completed payment of {known.reference}.")
+        asked_at = datetime.fromtimestamp(at, UTC) if asked.asked_at is None else asked.asked_at.astimezone(UTC)
         payment = NewPayment(
             reference=record.check_reference(asked.reference),
             amount=decimal_of(asked.units, token.decimals),
@@ -183,9 +185,9 @@ class JPMorganIssuer(Lacking):
             debtor=self._options.account,
             creditor=debtor,
             line=record.refund_line(known),
-            on=datetime.fromtimestamp(at, UTC).date(),
+            on=asked_at.date(),
         )
-        number = yield from self._initiate(payment, asked.key)
+        number = yield from self._initiate(payment, asked.key, asked_at)
         return Refund(number, asked.reference, asked.invoice, asked.units, RefundStage.PENDING, "initiated")
 
     def refund_status(self, refund_id: str) -> Exchange[Refund]:
@@ -264,8 +266,11 @@ class JPMorganIssuer(Lacking):
             return None, response.at
         raise self._refused(response, answer, route)
 
-    def _initiate(self, payment: NewPayment, key: str) -> Exchange[str]:
-        """Send it, once where the bank keeps no key. Raises OutcomeUnknown wherever it may have been done."""
+    def _initiate(self, payment: NewPayment, key: str, made_at: datetime) -> Exchange[str]:
+        """Send it, once where the bank keeps no key, and not again once a key made then may have been forgotten.
+
+        Raises OutcomeUnknown wherever it may have been done.
+        """
         route = "POST /payments"
         body = self._version.body(payment)
         if self._version.number == 1:
@@ -273,7 +278,9 @@ class JPMorganIssuer(Lacking):
         headers = {"content-type": self._version.content_type}
         if Capability.IDEMPOTENCY in self.capabilities:
             headers["idempotency-key"] = key
-        response = yield from self._ask("POST", "/payments", route, body, headers, key, payment.reference)
+        began = yield from pause(0)
+        alive = began.elapsed + made_at.timestamp() + self.key_lifetime - began.at
+        response = yield from self._ask("POST", "/payments", route, body, headers, key, payment.reference, alive)
         try:
             answer = _read(response)
             if not 200 <= response.status < 300:
@@ -300,6 +307,7 @@ class JPMorganIssuer(Lacking):
         headers: dict[str, str],
         key: str | None,
         reference: str | None,
+        alive: float = math.inf,
     ) -> Exchange[Response]:
         """Ask with the token that serves; where the bank takes it no more, once again with another."""
         idempotent = method == "GET" or Capability.IDEMPOTENCY in self.capabilities
@@ -310,7 +318,7 @@ class JPMorganIssuer(Lacking):
             make = partial(self._request, method, path, route, body, sent)
             elapsed = 0.0 if response is None else response.elapsed
             response = yield from persist(
-                make, self._policy, idempotent=idempotent, key=key, reference=reference, elapsed=elapsed
+                make, self._policy, idempotent=idempotent, key=key, reference=reference, elapsed=elapsed, alive=alive
             )
             if response.status != 401 or token is None:
                 break

@@ -100,8 +100,13 @@ _V2_RANGES: Final = (
     (15000, 15999, "bank_failed"),
 )
 
-UNCERTAIN: Final = frozenset({"idempotency_key_in_use", "bank_timed_out", "bank_offline", "bank_failed"})
-"""Reasons that do not say that nothing was done: whoever sent a payment must ask what became of it."""
+UNCERTAIN: Final = frozenset(
+    {"idempotency_key_reused", "idempotency_key_in_use", "bank_timed_out", "bank_offline", "bank_failed"}
+)
+"""Reasons that do not say that nothing was done: whoever sent a payment must ask what became of it.
+
+A key that is refused as used was made for this payment alone, so an earlier sending of it has arrived.
+"""
 
 
 def stage_of(status: str, sub_status: str | None) -> Stage:

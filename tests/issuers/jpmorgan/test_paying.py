@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +20,7 @@ from deposit_token_sdk.errors import (
     Unsupported,
 )
 from deposit_token_sdk.evidence import Expected
-from deposit_token_sdk.exchange import Request, Sent
+from deposit_token_sdk.exchange import Exchange, Request, Sent
 from deposit_token_sdk.issuers.jpmorgan import record
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word, received
@@ -184,7 +184,6 @@ def test_version_1_sends_again_what_certainly_did_not_reach_the_bank() -> None:
 @pytest.mark.parametrize(
     ("version", "code", "reason"),
     [
-        (2, "10106", "idempotency_key_reused"),
         (2, "11001", "account_refused"),
         (2, "11600", "business_rule"),
         (2, "10103", "field_value"),
@@ -200,7 +199,9 @@ def test_a_refusal_keeps_the_banks_code_beside_our_word(version: int, code: str,
     assert refused.value.request_id
 
 
-@pytest.mark.parametrize(("version", "code"), [(2, "10107"), (2, "12001"), (2, "15000"), (1, "12000"), (1, "GCA-030")])
+@pytest.mark.parametrize(
+    ("version", "code"), [(2, "10106"), (2, "10107"), (2, "12001"), (2, "15000"), (1, "12000"), (1, "GCA-030")]
+)
 def test_a_code_that_does_not_say_that_nothing_was_done_leaves_the_outcome_unknown(version: int, code: str) -> None:
     with pytest.raises(OutcomeUnknown):
         rehearse(bank.issuer(version).collect(bank.collection()), [*first(version), bank.refusal(version, code)])
@@ -385,6 +386,41 @@ def test_a_refund_is_the_payment_with_its_parties_swapped(version: int) -> None:
         assert sent["payments"]["debtor"]["debtorAccount"]["accountId"] == bank.MERCHANT_ACCOUNT
         assert sent["payments"]["creditor"]["creditorAccount"]["accountId"] == bank.BUYER_ACCOUNT
         assert sent["payments"]["paymentAmount"] == Decimal("5.00")
+
+
+def test_a_refund_that_is_sent_again_is_the_same_to_the_letter_also_after_midnight() -> None:
+    """The bank refuses a key under which another body comes, and would be taken to have done nothing."""
+    midnight = datetime(2026, 9, 23, tzinfo=UTC)
+    asked = bank.new_refund(asked_at=midnight - timedelta(seconds=10))
+    bodies = []
+    for start in (-10, 60):
+        replies = [TOKEN, bank.told(bank.payment()), bank.accepted(2, REFUND)]
+        _, sent = rehearse(bank.issuer().refund(asked), replies, start=midnight.timestamp() + start)
+        bodies.append(sent[-1].body)
+    assert bodies[0] == bodies[1]
+    assert b'"requestedExecutionDate":"2026-09-22"' in (bodies[0] or b"")
+
+
+@pytest.mark.parametrize("kind", ["collect", "refund"])
+def test_what_may_have_been_done_is_not_sent_again_once_its_key_is_no_longer_relied_on(kind: str) -> None:
+    issuer, asked_at = bank.issuer(JPMORGAN_KEY_LIFETIME="300"), datetime.fromtimestamp(START - 299, UTC)
+    lost = Lost(Sent.MAYBE_PROCESSED, seconds=2)
+    sent: list[Request] = []
+    exchange: Exchange[object] = issuer.collect(bank.collection(asked_at=asked_at))
+    replies: list[Reply | Lost] = [TOKEN, lost]
+    if kind == "refund":
+        exchange = issuer.refund(bank.new_refund(asked_at=asked_at))
+        replies = [TOKEN, bank.told(bank.payment()), lost]
+    with pytest.raises(OutcomeUnknown):
+        rehearse(exchange, replies, sent=sent)
+    assert [request.method for request in sent].count("POST") == 2  # one of them for the token
+
+
+def test_what_the_bank_cannot_have_heard_is_sent_again_also_then() -> None:
+    issuer, asked_at = bank.issuer(JPMORGAN_KEY_LIFETIME="300"), datetime.fromtimestamp(START - 299, UTC)
+    unheard = Lost(Sent.NOT_SENT, seconds=2)
+    number, _ = rehearse(issuer.collect(bank.collection(asked_at=asked_at)), [TOKEN, unheard, bank.accepted(2)])
+    assert number == "pay-1"
 
 
 def test_nothing_is_refunded_of_what_was_not_paid() -> None:
