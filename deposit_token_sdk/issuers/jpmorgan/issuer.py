@@ -116,10 +116,13 @@ class JPMorganIssuer(Lacking):
         return ", ".join(token.code for token in self._options.tokens)
 
     def invoice(self, invoice_id: str) -> Exchange[Invoice]:
-        """The record, with the payments that the bank knows under its reference."""
+        """The record, with the payments that the bank knows under its reference.
+
+        Raises NotOurs (``other_payment``) where the bank knows others alone: what is there has arrived.
+        """
         known = record.read_id(invoice_id)
         payments, at = yield from self._payments(known.reference)
-        told = self._teller.invoice(known, self._teller.towards_us(payments))
+        told = self._teller.invoice(known, self._teller.all_towards_us(payments))
         if not told.movements and at > known.expires + self.unseen_for:
             return evolve(told, word=telling.EXPIRED)
         return told
@@ -200,9 +203,15 @@ class JPMorganIssuer(Lacking):
         raise BankRefused("unknown_refund", f"The bank knows no refund {refund_id!r}.", status=404, request_id=None)
 
     def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
-        """The refund by the shop's reference; None if the bank knows none. It is found without its invoice."""
+        """The refund by the shop's reference; None if the bank knows none. It is found without its invoice.
+
+        Raises NotOurs (``other_payment``) where the bank knows a payment under it that is no refund of ours.
+        """
         payments, _ = yield from self._payments(record.check_reference(reference))
-        return next((refund for one in payments if (refund := self._teller.refund(one)) is not None), None)
+        found = next((refund for one in payments if (refund := self._teller.refund(one)) is not None), None)
+        if payments and found is None:
+            raise telling.other_payment(payments[0])
+        return found
 
     # -- what the bank says ------------------------------------------------------------------------------------
 
