@@ -174,7 +174,11 @@ class JPMorganIssuer(Lacking):
     def refund(self, asked: NewRefund) -> Exchange[Refund]:
         """`POST /payments` with the parties of the payment swapped. Raises NotAllowed (``nothing_to_refund``)."""
         known = record.read_id(asked.invoice)
-        payments, at = yield from self._payments(known.reference)
+        try:
+            payments, at = yield from self._payments(known.reference)
+        except BankRefused as refusal:  # of the question alone, which says nothing about an earlier sending of it
+            told = f"The payment to be sent back cannot be read now: {refusal}"
+            raise BankUnavailable(refusal.reason, told, request_id=refusal.request_id) from refusal
         paid = [one for one in self._teller.towards_us(payments) if one.stage is Stage.SETTLED]
         debtor = paid[-1].debtor if paid else None
         token = self._options.token_in(paid[-1].currency) if paid else None
@@ -270,8 +274,7 @@ class JPMorganIssuer(Lacking):
         answer = _read(response)
         if response.status < 300:
             return answer, response.at
-        refusal = self._version.refusal(answer)
-        if self._version.knows_none(response, refusal):
+        if self._version.knows_none(response, answer):
             return None, response.at
         raise self._refused(response, answer, route)
 

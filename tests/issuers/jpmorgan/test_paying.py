@@ -12,6 +12,7 @@ import pytest
 from deposit_token_sdk import evidence
 from deposit_token_sdk.errors import (
     BankRefused,
+    BankUnavailable,
     InvalidInput,
     NotAllowed,
     NotOurs,
@@ -347,6 +348,37 @@ def test_what_the_bank_does_not_know_is_open_and_expires_only_when_nothing_can_b
         assert report.words == ended
         reports.append(report.digest)
     assert reports[0] == reports[1] != reports[2]  # else the end would pass for what has been applied already
+
+
+@VERSIONS
+@pytest.mark.parametrize("body", [{}, {"message": "no route"}, {"status": 404, "error": "Not Found"}])
+def test_a_404_that_is_not_in_the_bank_s_words_is_not_its_word_that_there_is_no_payment(
+    version: int, body: dict[str, Any]
+) -> None:
+    """A gateway without its bank would have each payment under way given up, and paid or sent back once more."""
+    lost = Reply.json(body, 404)
+    for ask in (bank.issuer(version).invoice(INVOICE), bank.issuer(version).find_refund(REFUND)):
+        with pytest.raises(BankRefused) as refused:
+            rehearse(ask, [*first(version), lost])
+        assert refused.value.reason == "http_404"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": [{"errorDetails": [{"errorCode": "GCA-099", "errorDescription": "System Unavailable"}]}]},
+        {"firmRootId": "pay-1", "paymentStatus": {"createDateTime": "2026-09-21T17:40:31.000", "status": "COMPLETED"}},
+    ],
+)
+def test_an_answer_of_version_1_that_lacks_its_payment_does_not_say_that_there_is_none(body: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable):
+        rehearse(bank.issuer(1).invoice(INVOICE), [Reply.json(body)])
+
+
+@VERSIONS
+def test_a_question_that_is_refused_refuses_no_refund(version: int) -> None:
+    with pytest.raises(BankUnavailable):
+        rehearse(bank.issuer(version).refund(bank.new_refund()), [*first(version), Reply.json({}, 403)])
 
 
 @VERSIONS
