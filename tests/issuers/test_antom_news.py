@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from deposit_token_sdk.checkout.decisions import after_report
 from deposit_token_sdk.errors import (
     BankRefused,
     NotGenuine,
@@ -19,6 +20,7 @@ from deposit_token_sdk.evidence import Expected, accept, authenticate_stored
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 from deposit_token_sdk.models import StatementKind
 from deposit_token_sdk.testing.rehearsal import START, Lost
+from deposit_token_sdk.testing.values import an_attempt
 from tests.issuers.antom_double import (
     ANTOM,
     BANK,
@@ -88,6 +90,18 @@ def test_a_session_that_nobody_has_paid_on_shows_no_money() -> None:
 def test_what_the_buyer_paid_counts_not_what_was_asked() -> None:
     report = a_report(actualPaymentAmount=usd("100"))
     assert [one.units for one in report.confirmations] == [100]
+
+
+def test_a_short_payment_ends_the_session_so_that_a_person_looks_at_it() -> None:
+    report = a_report(actualPaymentAmount=usd("100"))
+    assert report.words == {Word.EXPIRED}
+    attempt = an_attempt(quote=a_quote(), invoice=REFERENCE)
+    plan = after_report(attempt, accept(report, expected()).history, None, superseded=False)
+    assert (plan.fulfil, plan.ended) == (False, "expired")
+    assert [doubt.reason for doubt in plan.doubts] == ["partly_paid"]
+    assert a_report().words == set()
+    second = transaction("PAYMENT", transactionId="pay_2", transactionAmount=usd("26"))
+    assert a_report(actualPaymentAmount=usd("13900"), transactions=[second]).words == set()
 
 
 def test_further_payments_under_one_request_are_movements_too() -> None:

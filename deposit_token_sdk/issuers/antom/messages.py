@@ -90,17 +90,19 @@ def read_payment(body: dict[str, Any]) -> Payment:
     status = strict_json.text(body, "paymentStatus")
     currency, due = amounts.read(body, "paymentAmount")
     quote = None if body.get("paymentQuote") is None else strict_json.member(body, "paymentQuote")
+    paid = _movements(body, status, currency)
+    short = sum(moved.units for moved in paid if moved.stage is Stage.SETTLED) < due
     return Payment(
         reference=reference,
         id=strict_json.optional_text(body, "paymentId"),
         status=status,
-        word=word_of(status, strict_json.optional_text(body, "paymentResultCode") or ""),
+        word=word_of(status, strict_json.optional_text(body, "paymentResultCode") or "", short=short),
         method=strict_json.optional_text(body, "paymentMethodType"),
         currency=currency,
         due=due,
         lock=no_lock(currency) if quote is None else read_lock(quote),
         expires_at=None if quote is None else moment(quote, "quoteExpiryTime"),
-        paid=_movements(body, status, currency),
+        paid=paid,
         refunds=_refunds(body, reference, currency),
     )
 

@@ -65,8 +65,11 @@ def is_unknown_order(code: str) -> bool:
     return code.endswith("_NOT_EXIST")
 
 
-def word_of(status: str, result_code: str) -> Word | None:
-    """What `paymentStatus` says about the invoice's end: a failed payment ends it, as its time running out does."""
-    if status == "FAIL" and result_code == CLOSED:
+def word_of(status: str, result_code: str, *, short: bool = False) -> Word | None:
+    """What `paymentStatus` says about the invoice's end: a failed payment ends it, as its time running out does.
+
+    So does success, which is final: where the buyer paid too little (`short`), no more can be paid on that session.
+    """
+    if (status == "FAIL" and result_code == CLOSED) or (status == "SUCCESS" and short):
         return Word.EXPIRED
     return Word.CANCELLED if status in ("FAIL", "CANCELLED") else None
