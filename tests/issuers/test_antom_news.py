@@ -54,6 +54,7 @@ from tests.issuers.antom_double import (
     [
         ("SUCCESS", Stage.SETTLED),
         ("PROCESSING", Stage.SEEN),
+        ("PENDING", Stage.SEEN),
         ("FAIL", Stage.RELEASED),
         ("CANCELLED", Stage.RELEASED),
         ("IN_A_NEW_WAY", Stage.UNKNOWN),
@@ -84,7 +85,16 @@ def test_an_end_is_antom_s_word_alone(status: str, code: str, words: set[Word]) 
 
 def test_a_session_that_nobody_has_paid_on_shows_no_money() -> None:
     assert told(ANTOM.invoice(REFERENCE), payment("PENDING", paymentId=None)).movements == ()
-    assert told(ANTOM.invoice(REFERENCE), payment("PENDING")).movements == ()
+
+
+def test_a_payment_whose_result_is_still_to_come_is_money_on_its_way() -> None:
+    """Antom calls it PENDING. Taken for an unpaid session, the buyer could be asked to pay again meanwhile."""
+    report = a_report(status="PENDING", paymentTime=None)
+    attempt = an_attempt(quote=a_quote(), invoice=REFERENCE)
+    standing = evolve(attempt, history=accept(report, expected()).history).standing
+    assert standing is not None
+    assert standing.money_on_its_way
+    assert report.words == set()
 
 
 def test_what_the_buyer_paid_counts_not_what_was_asked() -> None:

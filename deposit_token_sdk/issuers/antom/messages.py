@@ -126,7 +126,7 @@ def _movements(body: dict[str, Any], status: str, currency: str) -> tuple[Moveme
     """The payment itself, and further ones under the same request where Antom lists any."""
     found: list[Movement] = []
     payment = strict_json.optional_text(body, "paymentId")
-    if payment is not None and status != "PENDING":
+    if payment is not None:
         paid = "actualPaymentAmount" if body.get("actualPaymentAmount") is not None else "paymentAmount"
         at = moment(body, "paymentTime") or moment(body, "paymentCreateTime")
         found.append(_movement(payment, status, _in(currency, body, paid), at))

@@ -13,10 +13,12 @@ from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 STAGES: Final = {
     "SUCCESS": Stage.SETTLED,
     "PROCESSING": Stage.SEEN,
+    "PENDING": Stage.SEEN,
     "FAIL": Stage.RELEASED,
     "CANCELLED": Stage.RELEASED,
 }
-"""By `paymentStatus`: how far the payment's money has come. PENDING is a session that nobody has paid on."""
+"""By `paymentStatus`: how far the payment's money has come. PENDING is one that the buyer has made and whose result is
+still to come (Antom, "inquiryPayment"); without a `paymentId` it is a session that nobody has paid on."""
 
 CLOSED: Final = "ORDER_IS_CLOSED"
 """`paymentResultCode` of a payment that failed because its time ran out."""
