@@ -11,6 +11,7 @@ from attrs import evolve
 from deposit_token_sdk.checkout.decisions import after_report
 from deposit_token_sdk.errors import (
     BankRefused,
+    BankUnavailable,
     NotGenuine,
     NotOurs,
     OutcomeUnknown,
@@ -297,6 +298,24 @@ def test_a_notification_is_verified_and_then_antom_is_asked(body: dict[str, Any]
     report = told(ANTOM.report_event(event, START), payment(transactions=[transaction()]))
     assert report is not None
     assert (report.event_id, len(report.confirmations)) == (event.id, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (PAID, payment("PROCESSING")),
+        (PAID, payment("PENDING")),
+        (PAID, payment("PENDING", paymentId=None)),
+        (REFUNDED, payment()),
+        (REFUNDED, payment(transactions=[transaction(status="PROCESSING")])),
+        (REFUNDED | {"refundStatus": "FAIL"}, payment(transactions=[transaction()])),
+    ],
+)
+def test_a_notification_that_is_ahead_of_what_antom_shows_must_come_again(
+    body: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    event = told(ANTOM.read_event(*notification(body), START))
+    assert refused(ANTOM.report_event(event, START), [shown], BankUnavailable).reason == "not_shown_yet"
 
 
 def test_a_notification_of_something_else_is_taken_and_nothing_follows() -> None:

@@ -294,6 +294,22 @@ def test_a_forged_callback_moves_nothing(tmp_path: Path, version: int) -> None:
         assert not shop.checkout.view("A-1").paid
 
 
+@VERSIONS
+def test_a_callback_that_was_ahead_of_the_bank_is_taken_when_it_comes_again(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.bank.control.set_webhook_url(None)
+        shop.bank.control.hold()
+        attempt = shop.start()
+        shop.checkout.collect("A-1")
+        told = f'"eventId":"e","paymentStatus":"COMPLETED","paymentIdentifiers":{{"endToEndId":"{attempt.reference}"}}'
+        body = f'{{"events":[{{{told}}}]}}'.encode()
+        answer = shop.checkout.receive({}, body)
+        assert (answer.status, answer.reason) == (503, "not_shown_yet")
+        shop.bank.control.settle(attempt.reference)
+        assert shop.checkout.receive({}, body).status == 200
+        assert shop.checkout.view("A-1").paid
+
+
 def test_a_request_without_a_token_or_with_a_strange_key_is_refused_by_the_dialect(tmp_path: Path) -> None:
     documents.require(2)
     with jpmorgan.shop(tmp_path, 2) as shop, requests.Session() as session:

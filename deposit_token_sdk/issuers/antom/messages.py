@@ -170,6 +170,19 @@ def _refund(bank_id: str, request: str, units: int, status: str, payment: str) -
     return Refund(bank_id, reference if mine == payment else request, payment, units, stage, status)
 
 
+def is_behind(payment: Payment, notified: dict[str, Any]) -> bool:
+    """Whether a payment as it is shown has not come as far as a notification about it, or about a refund of it, has."""
+    stage = REFUND_STAGES.get(str(notified.get("refundStatus")))
+    if stage is not None:
+        mine = split(str(notified.get("refundRequestId")))[1]
+        return stage > max(
+            (one.stage for one in payment.refunds if one.reference == mine), default=RefundStage.REQUESTED
+        )
+    told = notified.get("result")
+    paid = notified.get("notifyType") == "PAYMENT_RESULT" and isinstance(told, dict) and told.get("resultStatus") == "S"
+    return paid and STAGES.get(payment.status) is Stage.SEEN
+
+
 def joined(payment: str, refund: str) -> str:
     """The `refundRequestId` of a refund (at most 64 characters)."""
     return f"{payment}{_JOINED}{refund}"

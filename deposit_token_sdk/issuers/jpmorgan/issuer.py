@@ -237,11 +237,15 @@ class JPMorganIssuer(Lacking):
     def report_event(self, event: Event, now: float) -> Exchange[Report | None]:
         """What the bank says of the event's payment when it is asked; None if it knows none.
 
-        Raises NotOurs (``other_payment``) where the payment is between other accounts.
+        Raises NotOurs (``other_payment``) where the payment is between other accounts, and BankUnavailable
+        (``not_shown_yet``) where the bank shows it as not so far as the event has it: the event is to come again.
         """
         if event.reference is None:
             return None
         payments, at = yield from self._payments(event.reference)
+        if words.is_behind([one.word for one in payments], event.type.partition(".")[2]):
+            told = f"The bank sent {event.type} about {event.reference}, and does not show it so far yet."
+            raise BankUnavailable("not_shown_yet", told)
         report = self._teller.report(event.reference, payments, at)
         return None if report is None else evolve(report, event_id=event.id, digest=event.digest)
 
