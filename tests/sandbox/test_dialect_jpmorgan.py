@@ -294,6 +294,13 @@ def test_a_forged_callback_moves_nothing(tmp_path: Path, version: int) -> None:
         assert not shop.checkout.view("A-1").paid
 
 
+def test_what_nobody_has_signed_is_not_called_genuine_before_a_person(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 2) as shop:
+        assert shop.checkout.receive({}, b"{}").status == 200
+        told = "A message in the name of sandbox-bank was not applied (unreadable): bad_value."
+        assert shop.told == [("review", told)]
+
+
 @VERSIONS
 def test_a_callback_that_was_ahead_of_the_bank_is_taken_when_it_comes_again(tmp_path: Path, version: int) -> None:
     with jpmorgan.shop(tmp_path, version) as shop:
