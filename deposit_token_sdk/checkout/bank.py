@@ -32,6 +32,7 @@ from deposit_token_sdk.errors import (
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import Status, held
 from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
+from deposit_token_sdk.retry import BEFORE_THE_KEY
 
 T = TypeVar("T")
 
@@ -117,16 +118,18 @@ class Desk:
             lambda client, invoice: client.capture(invoice, units, intent.keys[0], intent.made_at),
         )
 
-    def collect(self, attempt: Attempt, intent: Intent) -> Applied | None:
+    def collect(self, attempt: Attempt, intent: Intent, *, again: bool = False) -> Applied | None:
         """Start the debit that the buyer agreed to, and apply what the bank shows of it.
 
-        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet.
+        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet. So it does
+        where it was sent before (`again`), and the bank's refusal does not say what became of that.
         """
         client = self.client(attempt.issuer)
         try:
             client.collect(collecting.asked(attempt, intent))
         except BankRefused as refusal:
-            self._answer(intent, refusal.reason)
+            if not (again and refusal.status in BEFORE_THE_KEY):
+                self._answer(intent, refusal.reason)
             raise
         return self._followed_up(intent, lambda: self._shown(client, attempt, intent))
 
@@ -145,7 +148,7 @@ class Desk:
         if applied is not None:
             return applied
         if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
-            return self.collect(attempt, intent)
+            return self.collect(attempt, intent, again=True)
         collecting.require_arrived(client.issuer, intent, self._now())
         with self._store.begin() as tx:
             tx.lock_attempt(attempt.reference)
@@ -179,7 +182,8 @@ class Desk:
     def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent, *, unseen: bool = False) -> Applied | None:
         """Ask the bank to send money back; what it refuses frees the amount, and is raised.
 
-        `unseen`: nobody waits for the answer, so a refusal is put up for review.
+        `unseen`: nobody waits for the answer, so a refusal is put up for review. It may have been sent before then, and
+        what is refused before the bank looks at its key says nothing about that.
         """
         client = self.client(attempt.issuer)
         invoice = _invoice_of(attempt)
@@ -188,6 +192,8 @@ class Desk:
         try:
             client.refund(asked)
         except BankRefused as refusal:
+            if unseen and refusal.status in BEFORE_THE_KEY:
+                raise
             if client.find_refund(refund.reference, invoice) is None:
                 self._door.refund_refused(attempt, refund, refusal.reason, self._now(), unseen=unseen)
                 raise

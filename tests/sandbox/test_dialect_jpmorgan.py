@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
+from attrs import define
 
 from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
+from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.transport import Transport
 from tests import documents
 from tests.sandbox import jpmorgan
 
@@ -155,6 +159,55 @@ def test_while_a_payment_may_be_on_its_way_nothing_else_is_started(tmp_path: Pat
                 again()
         assert len(shop.initiations()) == 1
         assert shop.checkout.view("A-1").unknown
+
+
+@define
+class Behind:
+    """A bank whose first answer to a payment is lost, which then refuses us, and shows nothing but what is `known`."""
+
+    transport: Transport
+    known: str = "nothing"
+    sent: int = 0
+
+    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
+        pays = request.route == "POST /payments"
+        self.sent += pays
+        if request.route == "POST token" or self.known in request.url or not self.sent:
+            return self.transport.answer(request, deadline, began)
+        if pays and self.sent == 1:
+            self.transport.answer(request, deadline, began)
+            return NoAnswer(Sent.MAYBE_PROCESSED, "lost", request, time.time(), 0.1)
+        status = 403 if pays else 404
+        told = f'{{"title": "No", "httpStatus": {status}}}'.encode()
+        return Response(status, {"content-type": "application/json"}, told, request, time.time(), 0.1)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+@pytest.mark.parametrize("kind", ["collect", "refund"])
+def test_a_refusal_of_who_asks_does_not_say_what_became_of_what_was_sent_before(tmp_path: Path, kind: str) -> None:
+    with jpmorgan.shop(tmp_path, 2, ATTEMPTS="1") as shop:
+        shop.bank.control.set_webhook_url(None)
+        buyer = shop.balance("buyer:anna")
+        attempt, rightly = shop.start(), shop.wire.transport
+        behind = Behind(rightly)
+        act: Callable[[], object] = partial(shop.checkout.collect, "A-1")
+        if kind == "refund":
+            act()
+            behind.known, act = attempt.reference, partial(shop.checkout.refund, "A-1", 500, request="one")
+        shop.wire.transport = behind  # type: ignore[assignment]
+        with pytest.raises(OutcomeUnknown):
+            act()
+        shop.checkout.reconcile()
+        assert behind.sent == 2
+        assert shop.checkout.view("A-1").unknown
+        shop.wire.transport = rightly
+        shop.checkout.reconcile()
+        assert not shop.checkout.view("A-1").unknown
+        assert shop.checkout.view("A-1").paid
+        assert shop.balance("buyer:anna") == buyer - 12850 + (500 if kind == "refund" else 0)
+        assert [one.stage for one in shop.checkout.view("A-1").refunds] == [RefundStage.DONE] * (kind == "refund")
 
 
 @VERSIONS
