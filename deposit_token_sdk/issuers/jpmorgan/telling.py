@@ -87,7 +87,7 @@ class Teller:
         if account is None:
             return record.read_line(payment.line) is not None
         own = self.options.account
-        return account.number == own.number and account.bic in ("", own.bic)
+        return account.number == own.number and (not account.bic or _whole(account.bic) == _whole(own.bic))
 
     def invoice(self, known: Record, payments: tuple[Payment, ...] = ()) -> Invoice:
         """The merchant's record, with the payments towards it as movements."""
@@ -253,6 +253,11 @@ def _accepted_at(payment: Payment) -> datetime:
     """
     line = record.read_line(payment.line)
     return payment.at if line is None or line.asked_at is None else line.asked_at
+
+
+def _whole(bic: str) -> str:
+    """A BIC in eleven characters: one of eight is the head office's, whose branch is XXX (ISO 9362)."""
+    return bic if len(bic) == 11 else f"{bic}XXX"
 
 
 def _return_of(payment: Payment) -> str:

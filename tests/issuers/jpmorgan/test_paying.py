@@ -265,6 +265,18 @@ def test_a_returned_payment_had_come_and_went_back_as_a_movement_of_its_own() ->
     assert received(evidence.accept(report, expected()).history) == 0
 
 
+@pytest.mark.parametrize(
+    ("bic", "ours"), [("CHASDEFXXXX", True), ("CHASDEFX", True), ("CHASDEFX123", False), ("CHASUS33", False)]
+)
+def test_a_bic_of_the_head_office_is_the_same_in_eight_and_in_eleven_characters(bic: str, ours: bool) -> None:
+    payment = bank.payment(creditorAgent={"financialInstitutionIds": [{"id": bic, "idType": "BIC"}]})
+    if ours:
+        assert received(evidence.accept(reported(payment), expected()).history) == 12850
+        return
+    with pytest.raises(NotOurs):
+        reported(payment)
+
+
 def test_one_euro_for_a_large_order_is_one_euro() -> None:
     report = reported(bank.payment(value={"currency": "EUR", "amount": "1.00"}))
     assert received(evidence.accept(report, expected()).history) == 100
