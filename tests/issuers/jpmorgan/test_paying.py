@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from deposit_token_sdk import evidence
 from deposit_token_sdk.errors import (
     BankRefused,
-    BankUnavailable,
     InvalidInput,
     NotAllowed,
     NotOurs,
@@ -21,7 +20,7 @@ from deposit_token_sdk.errors import (
     Unsupported,
 )
 from deposit_token_sdk.evidence import Expected
-from deposit_token_sdk.exchange import Exchange, Request, Sent
+from deposit_token_sdk.exchange import Request, Sent
 from deposit_token_sdk.issuers.jpmorgan import record
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word, received
@@ -363,37 +362,6 @@ def test_what_the_bank_does_not_know_is_open_and_expires_only_when_nothing_can_b
 
 
 @VERSIONS
-@pytest.mark.parametrize("body", [{}, {"message": "no route"}, {"status": 404, "error": "Not Found"}])
-def test_a_404_that_is_not_in_the_bank_s_words_is_not_its_word_that_there_is_no_payment(
-    version: int, body: dict[str, Any]
-) -> None:
-    """A gateway without its bank would have each payment under way given up, and paid or sent back once more."""
-    lost = Reply.json(body, 404)
-    for ask in (bank.issuer(version).invoice(INVOICE), bank.issuer(version).find_refund(REFUND)):
-        with pytest.raises(BankRefused) as refused:
-            rehearse(ask, [*first(version), lost])
-        assert refused.value.reason == "http_404"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"errors": [{"errorDetails": [{"errorCode": "GCA-099", "errorDescription": "System Unavailable"}]}]},
-        {"firmRootId": "pay-1", "paymentStatus": {"createDateTime": "2026-09-21T17:40:31.000", "status": "COMPLETED"}},
-    ],
-)
-def test_an_answer_of_version_1_that_lacks_its_payment_does_not_say_that_there_is_none(body: dict[str, Any]) -> None:
-    with pytest.raises(Unreadable):
-        rehearse(bank.issuer(1).invoice(INVOICE), [Reply.json(body)])
-
-
-@VERSIONS
-def test_a_question_that_is_refused_refuses_no_refund(version: int) -> None:
-    with pytest.raises(BankUnavailable):
-        rehearse(bank.issuer(version).refund(bank.new_refund()), [*first(version), Reply.json({}, 403)])
-
-
-@VERSIONS
 def test_an_invoice_is_found_by_the_reference_of_its_payment(version: int) -> None:
     known = bank.told(bank.payment()) if version == 2 else bank.payment_1()
     found, _ = rehearse(bank.issuer(version).find_invoice(REFERENCE), [*first(version), known])
@@ -432,41 +400,6 @@ def test_a_refund_is_the_payment_with_its_parties_swapped(version: int) -> None:
         assert sent["payments"]["debtor"]["debtorAccount"]["accountId"] == bank.MERCHANT_ACCOUNT
         assert sent["payments"]["creditor"]["creditorAccount"]["accountId"] == bank.BUYER_ACCOUNT
         assert sent["payments"]["paymentAmount"] == Decimal("5.00")
-
-
-def test_a_refund_that_is_sent_again_is_the_same_to_the_letter_also_after_midnight() -> None:
-    """The bank refuses a key under which another body comes, and would be taken to have done nothing."""
-    midnight = datetime(2026, 9, 23, tzinfo=UTC)
-    asked = bank.new_refund(asked_at=midnight - timedelta(seconds=10))
-    bodies = []
-    for start in (-10, 60):
-        replies = [TOKEN, bank.told(bank.payment()), bank.accepted(2, REFUND)]
-        _, sent = rehearse(bank.issuer().refund(asked), replies, start=midnight.timestamp() + start)
-        bodies.append(sent[-1].body)
-    assert bodies[0] == bodies[1]
-    assert b'"requestedExecutionDate":"2026-09-22"' in (bodies[0] or b"")
-
-
-@pytest.mark.parametrize("kind", ["collect", "refund"])
-def test_what_may_have_been_done_is_not_sent_again_once_its_key_is_no_longer_relied_on(kind: str) -> None:
-    issuer, asked_at = bank.issuer(JPMORGAN_KEY_LIFETIME="300"), datetime.fromtimestamp(START - 299, UTC)
-    lost = Lost(Sent.MAYBE_PROCESSED, seconds=2)
-    sent: list[Request] = []
-    exchange: Exchange[object] = issuer.collect(bank.collection(asked_at=asked_at))
-    replies: list[Reply | Lost] = [TOKEN, lost]
-    if kind == "refund":
-        exchange = issuer.refund(bank.new_refund(asked_at=asked_at))
-        replies = [TOKEN, bank.told(bank.payment()), lost]
-    with pytest.raises(OutcomeUnknown):
-        rehearse(exchange, replies, sent=sent)
-    assert [request.method for request in sent].count("POST") == 2  # one of them for the token
-
-
-def test_what_the_bank_cannot_have_heard_is_sent_again_also_then() -> None:
-    issuer, asked_at = bank.issuer(JPMORGAN_KEY_LIFETIME="300"), datetime.fromtimestamp(START - 299, UTC)
-    unheard = Lost(Sent.NOT_SENT, seconds=2)
-    number, _ = rehearse(issuer.collect(bank.collection(asked_at=asked_at)), [TOKEN, unheard, bank.accepted(2)])
-    assert number == "pay-1"
 
 
 def test_nothing_is_refunded_of_what_was_not_paid() -> None:
