@@ -347,6 +347,43 @@ def test_a_forged_callback_moves_nothing(tmp_path: Path, version: int) -> None:
         assert not shop.checkout.view("A-1").paid
 
 
+@define
+class Deaf:
+    """A bank that does not answer about one reference."""
+
+    transport: Transport
+    reference: str
+
+    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
+        if self.reference in request.url:
+            return NoAnswer(Sent.NOT_SENT, "away", request, time.time(), 0.1)
+        return self.transport.answer(request, deadline, began)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def test_of_several_payments_in_one_callback_each_is_heard_and_the_whole_comes_again_for_one(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 2, ATTEMPTS="1") as shop:
+        shop.bank.control.set_webhook_url(None)
+        references = [shop.start(order).reference for order in ("A-1", "A-2", "A-3")]
+        for order, reference in zip(("A-1", "A-2", "A-3"), references, strict=True):
+            shop.bank.control.hold()
+            shop.checkout.collect(order)
+            shop.bank.control.settle(reference)
+        told = ",".join(
+            f'{{"eventId":"e-{one}","paymentStatus":"COMPLETED","paymentIdentifiers":{{"endToEndId":"{one}"}}}}'
+            for one in references
+        )
+        body = f'{{"events":[{told}]}}'.encode()
+        rightly, shop.wire.transport = shop.wire.transport, Deaf(shop.wire.transport, references[1])  # type: ignore[assignment]
+        assert shop.checkout.receive({}, body).status == 503
+        assert [shop.checkout.view(order).paid for order in ("A-1", "A-2", "A-3")] == [True, False, True]
+        shop.wire.transport = rightly
+        assert shop.checkout.receive({}, body).status == 200
+        assert shop.told == [("paid", "A-1"), ("paid", "A-3"), ("paid", "A-2")]
+
+
 def test_what_nobody_has_signed_is_not_called_genuine_before_a_person(tmp_path: Path) -> None:
     with jpmorgan.shop(tmp_path, 2) as shop:
         assert shop.checkout.receive({}, b"{}").status == 200
