@@ -28,6 +28,7 @@ from deposit_token_sdk.errors import (
     NotOurs,
     OutcomeUnknown,
     PriceRefused,
+    Unsupported,
 )
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import Status, held
@@ -37,6 +38,9 @@ from deposit_token_sdk.retry import BEFORE_THE_KEY
 T = TypeVar("T")
 
 _LOG = logging.getLogger("deposit_token_sdk")
+
+_REFUSED = (BankRefused, PriceRefused, NotOurs, InvalidInput, Unsupported)
+"""What asking for a quote or an invoice ends in that is the same however often it is asked."""
 
 
 class Desk:
@@ -70,7 +74,7 @@ class Desk:
     # -- start ---------------------------------------------------------------------------------------------
 
     def open(self, reference: str, intent: Intent) -> Attempt:
-        """Have the attempt quoted and invoiced. What the bank refuses ends the attempt, and is raised."""
+        """Have the attempt quoted and invoiced. What bank or issuer refuses ends the attempt, and is raised."""
         attempt = self.attempt(reference)
         client = self.client(attempt.issuer)
         quote_key, invoice_key = intent.keys
@@ -84,14 +88,14 @@ class Desk:
                     tx.save_quote(reference, quote)
                 attempt = self.attempt(reference)
             return self._opened(attempt, client.create_invoice(_new_invoice(attempt, invoice_key)))
-        except (BankRefused, PriceRefused, NotOurs) as refusal:
+        except _REFUSED as refusal:
             found = client.find_invoice(reference) if isinstance(refusal, BankRefused) else None
             if found is not None and attempt.quote is not None:
                 return self._opened(attempt, found)
             self._refused(reference, refusal)
             raise
 
-    def _refused(self, reference: str, refusal: BankRefused | PriceRefused | NotOurs) -> None:
+    def _refused(self, reference: str, refusal: DepositTokenError) -> None:
         with self._store.begin() as tx:
             tx.end_attempt(reference, f"refused:{refusal.reason}")
             tx.answer_intent(Verb.START, reference, refusal.reason)
