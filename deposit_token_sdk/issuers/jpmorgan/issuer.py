@@ -50,7 +50,7 @@ from deposit_token_sdk.models import (
     Token,
 )
 from deposit_token_sdk.money import decimal_of
-from deposit_token_sdk.retry import Retry, persist
+from deposit_token_sdk.retry import BEFORE_THE_KEY, Retry, persist
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.signing import ecdsa_body, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
@@ -300,6 +300,7 @@ class JPMorganIssuer(Lacking):
         try:
             answer = _read(response)
             if not 200 <= response.status < 300:
+                self._require_its_words(response, answer)
                 raise self._refused(response, answer, route)
             reference, number = self._version.accepted(answer)
         except (Unreadable, BankUnavailable) as error:
@@ -358,6 +359,13 @@ class JPMorganIssuer(Lacking):
         if reason in words.UNCERTAIN:
             return BankUnavailable(reason, text, request_id=request_id)
         return BankRefused(told.code or reason, text, status=response.status, request_id=request_id, reason=reason)
+
+    def _require_its_words(self, response: Response, answer: dict[str, Any]) -> None:
+        """Raise Unreadable where something between us and the bank may have answered while the bank was at work."""
+        told = self._version.refusal(answer)
+        its_own = response.status >= 400 and (told.code or told.told)
+        if not its_own and response.status not in BEFORE_THE_KEY:
+            raise Unreadable("bad_value", f"This answer of {response.status} is no refusal in the bank's own words.")
 
     def _signing(self) -> SigningKey:
         if self._key is None:

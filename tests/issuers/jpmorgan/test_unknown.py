@@ -85,3 +85,21 @@ def test_what_the_bank_cannot_have_heard_is_sent_again_also_then() -> None:
     unheard = Lost(Sent.NOT_SENT, seconds=2)
     number, _ = rehearse(issuer.collect(bank.collection(asked_at=asked_at)), [TOKEN, unheard, bank.accepted(2)])
     assert number == "pay-1"
+
+
+@VERSIONS
+@pytest.mark.parametrize("status", [302, 400, 404, 409, 422, 499])
+def test_a_refusal_that_is_not_in_the_bank_s_words_does_not_say_that_nothing_was_paid(
+    version: int, status: int
+) -> None:
+    """A gateway may have given up waiting for its bank. Taken for a refusal, the buyer could pay twice."""
+    for body in ({}, {"message": "gone away"}):
+        with pytest.raises(OutcomeUnknown):
+            rehearse(bank.issuer(version).collect(bank.collection()), [*first(version), Reply.json(body, status)])
+
+
+@VERSIONS
+def test_who_is_not_let_in_has_paid_nothing_whoever_says_so(version: int) -> None:
+    with pytest.raises(BankRefused) as refused:
+        rehearse(bank.issuer(version).collect(bank.collection()), [*first(version), Reply.json({}, 403)])
+    assert refused.value.reason == "http_403"
