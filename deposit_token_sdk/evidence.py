@@ -176,20 +176,20 @@ def authenticate_quote(statement: str, keys: KeySet, signer: Signer, *, now: flo
 
 
 def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: float, oldest: float) -> Backing:
-    """The bank's own word on circulation and deposits, counted at most `oldest` seconds ago.
+    """The bank's own word on circulation and deposits, counted and signed at most `oldest` seconds ago.
 
     Raises NotGenuine: ``unbalanced`` where the two differ, ``stale`` where it is older.
     """
     claims, _ = _verified(statement, keys, signer, now, BACKING_TYP)
-    as_of = strict_json.moment(claims, "as_of")
+    as_of, issued_at = strict_json.moment(claims, "as_of"), datetime.fromtimestamp(_issued(claims), UTC)
     backing = Backing(
         issuer=signer.issuer,
         token=strict_json.text(claims, "token"),
         circulation=strict_json.units(claims, "circulation"),
         deposits=strict_json.units(claims, "deposits"),
         as_of=as_of,
-        issued_at=datetime.fromtimestamp(_issued(claims), UTC),
-        age=max(timedelta(0), datetime.fromtimestamp(now, UTC) - as_of),
+        issued_at=issued_at,
+        age=max(timedelta(0), datetime.fromtimestamp(now, UTC) - min(as_of, issued_at)),
         statement=statement,
     )
     if backing.circulation != backing.deposits:
@@ -201,7 +201,7 @@ def authenticate_backing(statement: str, keys: KeySet, signer: Signer, *, now: f
     if backing.age.total_seconds() > oldest:
         raise NotGenuine(
             "stale",
-            f"The bank counted the deposits behind {backing.token} at {as_of:%Y-%m-%d %H:%M:%S} UTC, "
+            f"The bank counted the deposits behind {backing.token} at {min(as_of, issued_at):%Y-%m-%d %H:%M:%S} UTC, "
             f"{backing.age.total_seconds():.0f} s ago, and {oldest:.0f} s are allowed: ask it for a newer word, or set "
             f"DEPOSIT_TOKEN_BACKING_AGE.",
         )

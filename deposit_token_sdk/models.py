@@ -130,13 +130,17 @@ class Movement:
 
 @frozen
 class NewRefund:
-    """What the shop sends back, in token units. `reference` and `key` are the refund's own."""
+    """What the shop sends back, in token units. `reference` and `key` are the refund's own.
+
+    `asked_at` is when the key was made: a bank that is told a day is told that one, however often this is sent.
+    """
 
     reference: str
     installation: str
     invoice: str
     units: int
     key: str
+    asked_at: datetime | None = None
 
 
 @frozen

@@ -8,6 +8,7 @@ outcome is unknown. Every try is made anew, so that it is signed anew; the idemp
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Callable
@@ -62,12 +63,14 @@ def persist(
     key: str | None = None,
     reference: str | None = None,
     elapsed: float = 0.0,
+    alive: float = math.inf,
     randomness: Callable[[], float] = random.random,
 ) -> Exchange[Response]:
     """Send until there is an answer for the caller to read: any status below 500 but 429 and a key in use.
 
     `make_request` is given the seconds the try may take. `idempotent` says that sending twice does it once: a GET,
-    or a POST under a living key at a bank that declares IDEMPOTENCY. `elapsed` is how long the exchange has run.
+    or a POST under a living key at a bank that declares IDEMPOTENCY. `elapsed` is how long the exchange has run, and
+    `alive` until which second of it the key lives: what may have been done is not sent again after that.
     Raises OutcomeUnknown if the bank may have done it, BankUnavailable (``unreachable``, ``no_answer``,
     ``server_error``, ``rate_limited``) if it cannot have.
     """
@@ -80,11 +83,12 @@ def persist(
         if isinstance(answer, Response) and not call.unfinished:
             return answer
         wait = _wait(answer, policy, call.tries, randomness())
-        if not call.may_repeat or call.tries >= policy.attempts or elapsed + wait >= policy.deadline:
+        until = min(policy.deadline, alive) if call.doubt else policy.deadline
+        if not call.may_repeat or call.tries >= policy.attempts or elapsed + wait >= until:
             raise call.failure()
         resumed = yield from pause(wait)
         elapsed = resumed.elapsed
-        if elapsed >= policy.deadline:
+        if elapsed >= until:
             raise call.failure()
 
 

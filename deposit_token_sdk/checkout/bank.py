@@ -33,10 +33,14 @@ from deposit_token_sdk.errors import (
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import Status, held
 from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
+from deposit_token_sdk.retry import BEFORE_THE_KEY
 
 T = TypeVar("T")
 
 _LOG = logging.getLogger("deposit_token_sdk")
+
+_REFUSED = (BankRefused, PriceRefused, NotOurs, InvalidInput, Unsupported)
+"""What asking for a quote or an invoice ends in that is the same however often it is asked."""
 
 
 class Desk:
@@ -84,7 +88,7 @@ class Desk:
                     tx.save_quote(reference, quote)
                 attempt = self.attempt(reference)
             return self._opened(attempt, client.create_invoice(_new_invoice(attempt, invoice_key)))
-        except (BankRefused, PriceRefused, NotOurs, InvalidInput, Unsupported) as refusal:
+        except _REFUSED as refusal:
             found = client.find_invoice(reference) if isinstance(refusal, BankRefused) else None
             if found is not None and attempt.quote is not None:
                 return self._opened(attempt, found)
@@ -121,14 +125,16 @@ class Desk:
     def collect(self, attempt: Attempt, intent: Intent, *, again: bool = False) -> Applied | None:
         """Start the debit that the buyer agreed to, and apply what the bank shows of it.
 
-        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet. `again`: it
-        may have been sent before, which no mistake found now undoes.
+        The intent stays open until the bank has shown the payment: what was accepted may not be seen yet. So it does
+        where it may have been sent before (`again`), and neither a mistake found now nor the bank's refusal says what
+        became of that.
         """
         client = self.client(attempt.issuer)
         try:
             client.collect(collecting.asked(attempt, intent))
         except (BankRefused, InvalidInput) as refusal:
-            if isinstance(refusal, BankRefused) or not again:
+            silent = isinstance(refusal, InvalidInput) or refusal.status in BEFORE_THE_KEY
+            if not (again and silent):
                 self._over(intent, refusal.reason)
             raise
         return self._followed_up(intent, lambda: self._shown(client, attempt, intent))
@@ -149,7 +155,7 @@ class Desk:
             return applied
         if attempt.ended is None and collecting.may_send_again(client.issuer, intent, self._now()):
             return self.collect(attempt, intent, again=True)
-        collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
+        collecting.require_arrived(client.issuer, intent, self._now())
         self._over(intent, collecting.NEVER_ARRIVED, ends=True)
         return None
 
@@ -189,14 +195,18 @@ class Desk:
     def refund(self, attempt: Attempt, refund: RefundRecord, intent: Intent, *, unseen: bool = False) -> Applied | None:
         """Ask the bank to send money back; what it refuses frees the amount, and is raised.
 
-        `unseen`: nobody waits for the answer, so a refusal is put up for review.
+        `unseen`: nobody waits for the answer, so a refusal is put up for review. It may have been sent before then, and
+        what is refused before the bank looks at its key says nothing about that.
         """
         client = self.client(attempt.issuer)
         invoice = _invoice_of(attempt)
-        asked = NewRefund(refund.reference, installation_of(refund.reference), invoice, refund.units, intent.keys[0])
+        key, at = intent.keys[0], intent.made_at
+        asked = NewRefund(refund.reference, installation_of(refund.reference), invoice, refund.units, key, at)
         try:
             client.refund(asked)
         except BankRefused as refusal:
+            if unseen and refusal.status in BEFORE_THE_KEY:
+                raise
             if client.find_refund(refund.reference, invoice) is None:
                 self._door.refund_refused(attempt, refund, refusal.reason, self._now(), unseen=unseen)
                 raise
@@ -349,7 +359,7 @@ class Desk:
         """A refund that is a payment of its own, and unknown to the bank: as with a collection, see `collecting`."""
         if collecting.may_send_again(client.issuer, intent, self._now()):
             return self.refund(attempt, refund, intent, unseen=True)
-        collecting.require_arrived(collecting.able(client.issuer), intent, self._now())
+        collecting.require_arrived(client.issuer, intent, self._now())
         self._door.refund_refused(attempt, refund, collecting.NEVER_ARRIVED, self._now(), unseen=True)
         return None
 

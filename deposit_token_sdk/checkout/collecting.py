@@ -81,9 +81,13 @@ def may_send_again(issuer: Issuer, intent: Intent, now: datetime) -> bool:
     return living and Capability.IDEMPOTENCY in issuer.capabilities
 
 
-def require_arrived(issuer: Collects, intent: Intent, now: datetime) -> None:
-    """Raise OutcomeUnknown as long as what the bank does not know may still be on its way there."""
-    if now - intent.made_at < timedelta(seconds=issuer.unseen_for):
+def require_arrived(issuer: Issuer, intent: Intent, now: datetime) -> None:
+    """Raise OutcomeUnknown as long as what the bank does not know may still be on its way there.
+
+    It may have been sent again for as long as its key lived, and the bank has its time to show it from then on.
+    """
+    sent_for = issuer.key_lifetime if Capability.IDEMPOTENCY in issuer.capabilities else 0.0
+    if now - intent.made_at < timedelta(seconds=sent_for + able(issuer).unseen_for):
         raise OutcomeUnknown(
             f"The bank does not know the payment of {intent.subject} yet. It may still be on its way: ask again.",
             key=intent.keys[0],

@@ -65,13 +65,18 @@ def after_report(
         Doubt("conflict", movement, "The bank has named two amounts for this movement; it is not counted.")
         for movement in sorted(after.conflicts - before.conflicts)
     )
+    gone = _at(Stage.RELEASED, history, after) - _at(Stage.RELEASED, attempt.history, before)
+    undone = tuple(
+        Doubt("settled_then_released", movement, "The bank had settled this payment and now says that it let it go.")
+        for movement in sorted(gone & _at(Stage.SETTLED, attempt.history, before))
+    )
     plan = Plan()
     if fresh:
         plan = _money(attempt, after, fresh, fulfilled_by, superseded=superseded, refunded=refunded)
     return evolve(
         plan,
         hooks=plan.hooks + (("returned",) if returned else ()) + _turns(before, after),
-        doubts=conflicts + plan.doubts + _left_over(before, after, history, fulfilled_by),
+        doubts=conflicts + undone + plan.doubts + _left_over(before, after, history, fulfilled_by),
         ended=_end(after),
     )
 

@@ -177,7 +177,7 @@ class Door:
         return Applied(Outcome.CONTENT_CHANGED, "event_id_reused")
 
     def _park(self, tx: Tx, message: Inbox, outcome: Outcome, reason: str, order_id: str) -> None:
-        detail = f"A genuine message of {message.issuer} was not applied ({outcome}): {reason}."
+        detail = f"A message in the name of {message.issuer} was not applied ({outcome}): {reason}."
         review = Review(order_id, message.reference, reason, message.key, detail, message.received_at)
         if tx.open_review(review):
             _LOG.error("%s Its reference is %r.", detail, message.reference)

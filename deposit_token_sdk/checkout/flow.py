@@ -117,6 +117,8 @@ class Checkout(Hooks):
             raise InvalidInput("price_not_positive", f"A price of {price} cannot be paid.")
         if not isinstance(capture, Capture):
             raise InvalidInput("capture_unknown", f"{capture!r} is no Capture: it is AUTOMATIC or MANUAL.")
+        if capture is Capture.MANUAL and len(self._clients) == 1:
+            require(next(iter(self._clients.values())).issuer, Capability.MANUAL_CAPTURE)
         client, ruling = self._offering.judge(token, price, buyer_country, order_id)
         if not ruling.allowed:
             self._refuse(rooms.store.Refusal(order_id, token[:_KEPT], buyer_country[:_KEPT], ruling, self._now()))

@@ -46,7 +46,7 @@ class Paid:
 class News:
     """What any other hook is told. `detail` is for people: the reason of a review, the reference of a refund.
 
-    `attempt` is None, and `order_id` empty, where a genuine message fits no attempt.
+    `attempt` is None, and `order_id` empty, where a message fits no attempt.
     """
 
     order_id: str

@@ -97,6 +97,8 @@ class Offering:
             return ruling
         rules = self._rules_of(client)
         entry = directory.directory(rules.tokens_file)[token]
+        if client.issuer.name not in self._listed:
+            self._ask((client.issuer.name,))
         told = self._told(client, token)
         if told is not None:
             ruling = policy.compare(entry, told, ruling)
@@ -126,7 +128,7 @@ class Offering:
         raise InvalidInput("unknown_token", f"None of {', '.join(self._clients)} takes {token!r}.")
 
     def _told(self, client: Client, token: str) -> Token | None:
-        """The token as its bank last described it; None where the bank was not asked yet."""
+        """The token as its bank last described it; None where the bank has not named it."""
         known = self._listed.get(client.issuer.name)
         return None if known is None else next((one for one in known[1] if one.code == token), None)
 

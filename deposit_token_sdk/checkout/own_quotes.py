@@ -15,13 +15,15 @@ from deposit_token_sdk.client import Client
 from deposit_token_sdk.errors import InvalidInput, Unsupported
 from deposit_token_sdk.issuers.protocol import Capability, QuotesNothing
 from deposit_token_sdk.models import Mode, NewQuote, Quote, Token
-from deposit_token_sdk.money import Money
-from deposit_token_sdk.price import gross_units
+from deposit_token_sdk.money import Money, units_of
 from deposit_token_sdk.signing import strict_json
 
 
 def require_price(client: Client, price: Money, token: str) -> None:
-    """Raise Unsupported (QUOTES), before anything is written or sent, where only a bank could say what it comes to."""
+    """Raise Unsupported (QUOTES), before anything is written or sent, where only a bank could say what it comes to.
+
+    Raises InvalidInput (``unknown_token``; ``too_fine`` where the price is no whole number of the token's units).
+    """
     if Capability.QUOTES not in client.issuer.capabilities:
         _token_of(client, price, token)
 
@@ -37,8 +39,8 @@ def quote_of(client: Client, asked: NewQuote, now: datetime) -> Quote:
 
 
 def own_quote(asked: NewQuote, token: Token, merchant: str, mode: Mode, expires_at: datetime) -> Quote:
-    """The price as it stands, until `expires_at`. Pure."""
-    due = gross_units(asked.price.amount, Decimal(1), token.decimals)
+    """The price as it stands, until `expires_at`. Pure. Raises InvalidInput (``too_fine``) rather than rounding it."""
+    due = units_of(asked.price.amount, token.decimals)
     claims = {
         "reference": asked.reference,
         "merchant": merchant,
@@ -80,4 +82,5 @@ def _token_of(client: Client, price: Money, code: str) -> Token:
             Capability.QUOTES,
             f"{issuer} quotes no prices: {code} pays prices in {token.currency}, and this one is in {price.currency}.",
         )
+    units_of(price.amount, token.decimals)  # nobody here may round it either
     return token

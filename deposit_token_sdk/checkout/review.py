@@ -70,6 +70,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "no_quote": Rule((RETRY, ACCEPT), fulfils=True, until_paid=True),
     "conflict": Rule((ACCEPT, RETRY), until_paid=True),
     "movement_reused": _SEEN_TO,
+    "settled_then_released": _SEEN_TO,
     "hook_failed": Rule((RETRY,)),
     "unknown_reference": _ASK,
     "event_id_reused": _ASK,

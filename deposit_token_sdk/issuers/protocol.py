@@ -160,7 +160,7 @@ class QuotesNothing(Protocol):
 class Collects(Protocol):
     """An issuer with Capability.COLLECT: the merchant starts the debit, under an entitlement that the buyer gave.
 
-    What the bank does not know `unseen_for` seconds after it was asked for never arrived there.
+    What the bank does not know `unseen_for` seconds after it can last have been sent, never arrived there.
     """
 
     @property

@@ -110,7 +110,9 @@ class ReferenceIssuer:
         answer, at = yield from self._get(f"/tokens/{_segment(token)}/backing", "GET /tokens/{code}/backing")
         statement = strict_json.text(answer, "statement")
         read = partial(evidence.authenticate_backing, statement, signer=self._signer, now=at, oldest=self._backing_age)
-        return (yield from self._keys.with_keys(read, at))
+        backing = yield from self._keys.with_keys(read, at)
+        wire.require_same("backing", "token", backing.token, token)
+        return backing
 
     def ledger(self, day: date, cursor: str | None = None, limit: int = 1000) -> Exchange[LedgerPage]:
         """`GET /ledger/{date}`."""
@@ -153,13 +155,13 @@ class ReferenceIssuer:
         }
         answer, _ = yield from self._post("/invoices", "POST /invoices", body, asked.key, asked.reference)
         invoice = self._ours(wire.read_invoice(answer))
-        _require_as_asked("invoice", invoice, asked, ("reference", "installation", "token", "due", "quote_digest"))
+        wire.require_as_asked("invoice", invoice, asked, ("reference", "installation", "token", "due", "quote_digest"))
         return invoice
 
     def invoice(self, invoice_id: str) -> Exchange[Invoice]:
         """`GET /invoices/{id}`."""
         answer, _ = yield from self._get(f"/invoices/{_segment(invoice_id)}", "GET /invoices/{id}")
-        return self._ours(wire.read_invoice(answer))
+        return self._ours(wire.read_invoice(answer), invoice_id)
 
     def find_invoice(self, reference: str) -> Exchange[Invoice | None]:
         """`GET /invoices?reference=…`."""
@@ -198,12 +200,12 @@ class ReferenceIssuer:
         }
         body = {"order": jws.sign(strict_json.dumps(order), self._signing(), evidence.CAPTURE_TYP)}
         answer, _ = yield from self._post(path, "POST /invoices/{id}/capture", body, key, invoice_id)
-        return self._ours(wire.read_invoice(strict_json.member(answer, "invoice")))
+        return self._ours(wire.read_invoice(strict_json.member(answer, "invoice")), invoice_id)
 
     def _act(self, invoice_id: str, verb: str, key: str) -> Exchange[Invoice]:
         path = f"/invoices/{_segment(invoice_id)}/{verb}"
         answer, _ = yield from self._post(path, f"POST /invoices/{{id}}/{verb}", {}, key, invoice_id)
-        return self._ours(wire.read_invoice(answer))
+        return self._ours(wire.read_invoice(answer), invoice_id)
 
     # -- sending back ----------------------------------------------------------------------------------------
 
@@ -218,13 +220,15 @@ class ReferenceIssuer:
         }
         answer, _ = yield from self._post("/refunds", "POST /refunds", body, asked.key, asked.reference)
         refund = wire.read_refund(answer)
-        _require_as_asked("refund", refund, asked, ("reference", "invoice", "units"))
+        wire.require_as_asked("refund", refund, asked, ("reference", "invoice", "units"))
         return refund
 
     def refund_status(self, refund_id: str) -> Exchange[Refund]:
         """`GET /refunds/{id}`."""
         answer, _ = yield from self._get(f"/refunds/{_segment(refund_id)}", "GET /refunds/{id}")
-        return wire.read_refund(answer)
+        refund = wire.read_refund(answer)
+        wire.require_same("refund", "id", refund.id, refund_id)
+        return refund
 
     def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
         """`GET /refunds?reference=…`."""
@@ -348,7 +352,8 @@ class ReferenceIssuer:
 
     # -- below the verbs -------------------------------------------------------------------------------------
 
-    def _ours(self, invoice: Invoice) -> Invoice:
+    def _ours(self, invoice: Invoice, asked: str | None = None) -> Invoice:
+        wire.require_same("invoice", "id", invoice.id, invoice.id if asked is None else asked)
         for name, wanted in (("merchant", self.merchant), ("mode", self.mode)):
             if getattr(invoice, name) != wanted:
                 raise NotOurs(
@@ -447,15 +452,6 @@ def _refusal(response: Response, problem: dict[str, Any]) -> BankRefused:
         status=response.status,
         request_id=response.headers.get("request-id"),
     )
-
-
-def _require_as_asked(what: str, told: object, asked: object, names: tuple[str, ...]) -> None:
-    for name in names:
-        answered, wanted = getattr(told, name), getattr(asked, name)
-        if answered != wanted:
-            raise NotOurs(
-                f"{what}_for_another_request", f"The {what}'s {name} is {answered}, but {wanted} was asked for."
-            )
 
 
 def _after(cursor: str | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from deposit_token_sdk.errors import Unreadable
+from deposit_token_sdk.errors import NotOurs, Unreadable
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 from deposit_token_sdk.models import (
     Capture,
@@ -159,6 +159,18 @@ def _page(obj: dict[str, Any], name: str) -> str | None:
     if address is None or _PAGE.fullmatch(address):
         return address
     raise Unreadable("bad_value", f"The member {name!r} is {address[:60]!r}; an https address was due.", field=name)
+
+
+def require_same(what: str, name: str, told: object, asked: object) -> None:
+    """Raise NotOurs (``<what>_for_another_request``) where the bank's answer is about another than was asked for."""
+    if told != asked:
+        raise NotOurs(f"{what}_for_another_request", f"The {what}'s {name} is {told}, but {asked} was asked for.")
+
+
+def require_as_asked(what: str, told: object, asked: object, names: tuple[str, ...]) -> None:
+    """The same for each of these names."""
+    for name in names:
+        require_same(what, name, getattr(told, name), getattr(asked, name))
 
 
 def optional_member(obj: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -79,8 +79,9 @@ def read(headers: Mapping[str, str], body: bytes, *, path: str, time_header: str
 def verify(message: Message, signature: str, keys: KeySet) -> VerificationKey:
     """The key that made this ``Signature`` over the message, found by its version.
 
-    Raises NotGenuine: ``header_malformed``, ``algorithm_not_allowed``, ``key_unknown``, ``key_revoked``,
-    ``signature_mismatch`` (with a hint where the cause can be known).
+    A key that has retired verifies what is dated before. Raises NotGenuine: ``header_malformed``,
+    ``algorithm_not_allowed``, ``key_unknown``, ``key_revoked``, ``key_retired``, ``signature_mismatch`` (with a hint
+    where the cause can be known).
     """
     found = _HEADER.fullmatch(signature.strip(" "))
     if found is None:
@@ -101,6 +102,8 @@ def verify(message: Message, signature: str, keys: KeySet) -> VerificationKey:
             f"The signature does not fit POST {message.path} for client {message.client}.",
             hint=why_the_body_differs(message.body, _fits(key, raw, message)),
         )
+    if key.is_retired(moment(message.time).timestamp()):
+        raise NotGenuine("key_retired", f"The key {key.kid!r} retired at {key.retired_at}, before {message.time}.")
     return key
 
 

@@ -20,7 +20,7 @@ from deposit_token_sdk.errors import DepositTokenError
 from deposit_token_sdk.exchange import Request, Response
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import Sandbox
-from deposit_token_sdk.testing.issuer_shop import ORDER, Shop, due_of, later, settings_at
+from deposit_token_sdk.testing.issuer_shop import ORDER, SHORT, Shop, due_of, later, settings_at
 from deposit_token_sdk.testing.issuer_wires import Message, Wire
 
 DEAR = Money("2000.00", "EUR")
@@ -62,7 +62,8 @@ class AttackConformance:
             assert shop.ledger(attempt) == [units]
         shop.pay(attempt)
         shop.paid()
-        assert (shop.fulfilled(), shop.reviews()) == ([attempt.reference], [])
+        assert shop.fulfilled() == [attempt.reference]
+        assert shop.reviews() in SHORT
         assert shop.kept(attempt) == 200_000
 
     @pytest.mark.parametrize("clock", [{}, {"hours": 6}, {"days": 40}], ids=["at_once", "hours_later", "weeks_later"])

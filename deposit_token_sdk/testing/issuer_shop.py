@@ -41,6 +41,8 @@ PATIENCE: Final = 15.0
 """Seconds within which whatever a test waits for must have come about."""
 HASTY: Final = {"DEPOSIT_TOKEN_TIMEOUT": "0.5", "DEPOSIT_TOKEN_DEADLINE": "20"}
 """A client that does not wait long for an answer."""
+SHORT: Final[tuple[list[str], ...]] = ([], ["partly_paid"])
+"""Reviews after a short payment that was completed: one where the bank ended the invoice with the first."""
 
 T = TypeVar("T")
 Claims: TypeAlias = dict[str, Any]

@@ -37,7 +37,7 @@ from deposit_token_sdk.signing import strict_json
 from deposit_token_sdk.testing.issuer_attacks import AttackConformance
 from deposit_token_sdk.testing.issuer_faults import FaultConformance
 from deposit_token_sdk.testing.issuer_refunds import RefundConformance
-from deposit_token_sdk.testing.issuer_shop import ORDER, Shop, due_of
+from deposit_token_sdk.testing.issuer_shop import ORDER, SHORT, Shop, due_of
 from deposit_token_sdk.words import Bearer, Capture
 
 NOON: Final = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -174,7 +174,8 @@ class PaymentConformance:
         assert (shop.fulfilled(), "underpaid" in shop.told) == ([], True)
         shop.pay(attempt, units=1)
         shop.paid()
-        assert (shop.fulfilled(), shop.reviews()) == ([attempt.reference], [])
+        assert shop.fulfilled() == [attempt.reference]
+        assert shop.reviews() in SHORT
         assert shop.ledger(attempt) == [12849, 1]
 
     def test_an_order_paid_twice_is_fulfilled_once_and_goes_before_a_person(self, shop: Shop) -> None:

@@ -104,6 +104,17 @@ def test_a_repeated_report_has_nothing_fresh_in_it() -> None:
     assert plan(paid(), known=(paid(),), fulfilled_by="r1", ended="paid") == Plan(ended="paid")
 
 
+def test_a_settled_payment_that_the_bank_lets_go_after_all_goes_before_a_person() -> None:
+    """As where a cancellation and the payment cross, and the bank gives back what paid the order."""
+    released = seen("a", Stage.RELEASED)
+    made = plan(released, Word.CANCELLED, known=(paid(),), fulfilled_by="r1", ended="paid")
+    assert doubted(made) == [("settled_then_released", "a")]
+    again = plan(released, known=(paid(), released, Word.CANCELLED), fulfilled_by="r1", ended="paid")
+    assert doubted(again) == []
+    assert doubted(plan(paid(), known=(released,))) == []
+    assert doubted(plan(seen("b", Stage.RELEASED), known=(paid(),), fulfilled_by="r1", ended="paid")) == []
+
+
 def test_late_money_is_for_the_shop_to_decide_and_does_not_fulfil_by_itself() -> None:
     assert plan(paid(at=AFTER)) == Plan(late=True, ended="paid")
     assert plan(paid(at=EXPIRY)) == Plan(fulfil=True, ended="paid")

@@ -276,9 +276,8 @@ def test_a_bank_that_locks_no_prices_is_offered_in_the_prices_own_currency(shop:
     assert {offer.ruling.reason for offer in offers.refused} == {"price_currency"}
 
 
-def test_a_token_that_the_bank_describes_otherwise_is_neither_listed_nor_started(
-    shop: Shop,
-) -> None:
+@pytest.mark.parametrize("listed", [True, False], ids=["listed_before", "in_a_process_that_listed_nothing"])
+def test_a_token_that_the_bank_describes_otherwise_is_neither_listed_nor_started(shop: Shop, listed: bool) -> None:
     class Renamed(ReferenceIssuer):
         """The bank's dollar under the code of another bank's."""
 
@@ -288,8 +287,9 @@ def test_a_token_that_the_bank_describes_otherwise_is_neither_listed_nor_started
 
     with Client(Renamed(Settings.from_env(shop.environment))) as client:
         checkout = shop.restarted(client=client)
-        offers = checkout.offers(PRICE, "DE")
-        assert [offer.ruling.reason for offer in offers.refused] == ["token_differs"]
+        if listed:
+            offers = checkout.offers(PRICE, "DE")
+            assert [offer.ruling.reason for offer in offers.refused] == ["token_differs"]
         assert refused(shop, checkout, token="JPMD").reason == "token_differs"
 
 

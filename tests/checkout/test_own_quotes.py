@@ -32,6 +32,17 @@ def test_what_is_due_is_the_price_to_the_unit_without_rate_or_fee() -> None:
     price.check(quote, asked(), Decimal(0))
 
 
+def test_a_price_finer_than_the_token_is_refused_and_never_rounded() -> None:
+    with pytest.raises(InvalidInput) as fine:
+        own_quote(asked(), evolve(TOKEN, decimals=0), "demo-shop", Mode.TEST, UNTIL)
+    assert fine.value.reason == "too_fine"
+    with Client(bank.issuer(JPMORGAN_TOKENS="SBEUR=EUR:0")) as client:
+        require_price(client, Money("128.00", "EUR"), "SBEUR")
+        with pytest.raises(InvalidInput) as refused:
+            require_price(client, Money("128.50", "EUR"), "SBEUR")
+    assert refused.value.reason == "too_fine"
+
+
 def test_its_digest_is_of_everything_that_was_written() -> None:
     digest = own_quote(asked(), TOKEN, "demo-shop", Mode.TEST, UNTIL).digest
     others = [

@@ -387,6 +387,14 @@ def test_a_backing_says_how_old_it_is_and_whose_word_and_is_refused_once_it_is_s
     assert "DEPOSIT_TOKEN_BACKING_AGE" in str(refused.value)
 
 
+def test_a_backing_dated_ahead_grows_old_from_when_it_was_signed(bank: Bank) -> None:
+    ahead = attested(bank, as_of="2027-11-24T06:00:00Z")
+    assert evidence.authenticate_backing(ahead, bank.keys, SIGNER, now=NOW, oldest=60).age.total_seconds() == 0
+    with pytest.raises(NotGenuine) as refused:
+        evidence.authenticate_backing(ahead, bank.keys, SIGNER, now=NOW + 61, oldest=60)
+    assert refused.value.reason == "stale"
+
+
 def test_a_settlement_is_no_backing(bank: Bank) -> None:
     with pytest.raises(NotGenuine) as refused:
         evidence.authenticate_backing(

@@ -76,3 +76,12 @@ def test_what_is_no_whole_number_of_minor_units_is_refused(value: str) -> None:
 @pytest.mark.parametrize(("text", "number"), [("1.0837", "1.0837"), ('"1.0837"', "1.0837"), ("2", "2"), ("1e2", "100")])
 def test_a_number_may_be_written_either_way(text: str, number: str) -> None:
     assert amounts.number(strict_json.parse(f'{{"a":{text}}}'.encode()), "a") == Decimal(number)
+
+
+@pytest.mark.parametrize("written", ["1e999999", "1e30", "-1e30", "0." + "1" * 31, "1e-999999", "9" * 4000])
+def test_a_rate_that_no_arithmetic_could_hold_is_unreadable(written: str) -> None:
+    """It would end in an error that is none of ours, and a sweep with it."""
+    body = strict_json.parse(f'{{"quotePrice": {written}}}'.encode())
+    with pytest.raises(Unreadable):
+        amounts.number(body, "quotePrice")
+    assert amounts.number(strict_json.parse(b'{"quotePrice": 1.0837}'), "quotePrice") == Decimal("1.0837")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from deposit_token_sdk.checkout.decisions import after_report
 from deposit_token_sdk.errors import (
     BankRefused,
+    BankUnavailable,
     NotGenuine,
     NotOurs,
     OutcomeUnknown,
@@ -19,6 +21,7 @@ from deposit_token_sdk.evidence import Expected, accept, authenticate_stored
 from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 from deposit_token_sdk.models import StatementKind
 from deposit_token_sdk.testing.rehearsal import START, Lost
+from deposit_token_sdk.testing.values import an_attempt
 from tests.issuers.antom_double import (
     ANTOM,
     BANK,
@@ -52,6 +55,7 @@ from tests.issuers.antom_double import (
     [
         ("SUCCESS", Stage.SETTLED),
         ("PROCESSING", Stage.SEEN),
+        ("PENDING", Stage.SEEN),
         ("FAIL", Stage.RELEASED),
         ("CANCELLED", Stage.RELEASED),
         ("IN_A_NEW_WAY", Stage.UNKNOWN),
@@ -82,12 +86,33 @@ def test_an_end_is_antom_s_word_alone(status: str, code: str, words: set[Word]) 
 
 def test_a_session_that_nobody_has_paid_on_shows_no_money() -> None:
     assert told(ANTOM.invoice(REFERENCE), payment("PENDING", paymentId=None)).movements == ()
-    assert told(ANTOM.invoice(REFERENCE), payment("PENDING")).movements == ()
+
+
+def test_a_payment_whose_result_is_still_to_come_is_money_on_its_way() -> None:
+    """Antom calls it PENDING. Taken for an unpaid session, the buyer could be asked to pay again meanwhile."""
+    report = a_report(status="PENDING", paymentTime=None)
+    attempt = an_attempt(quote=a_quote(), invoice=REFERENCE)
+    standing = evolve(attempt, history=accept(report, expected()).history).standing
+    assert standing is not None
+    assert standing.money_on_its_way
+    assert report.words == set()
 
 
 def test_what_the_buyer_paid_counts_not_what_was_asked() -> None:
     report = a_report(actualPaymentAmount=usd("100"))
     assert [one.units for one in report.confirmations] == [100]
+
+
+def test_a_short_payment_ends_the_session_so_that_a_person_looks_at_it() -> None:
+    report = a_report(actualPaymentAmount=usd("100"))
+    assert report.words == {Word.EXPIRED}
+    attempt = an_attempt(quote=a_quote(), invoice=REFERENCE)
+    plan = after_report(attempt, accept(report, expected()).history, None, superseded=False)
+    assert (plan.fulfil, plan.ended) == (False, "expired")
+    assert [doubt.reason for doubt in plan.doubts] == ["partly_paid"]
+    assert a_report().words == set()
+    second = transaction("PAYMENT", transactionId="pay_2", transactionAmount=usd("26"))
+    assert a_report(actualPaymentAmount=usd("13900"), transactions=[second]).words == set()
 
 
 def test_further_payments_under_one_request_are_movements_too() -> None:
@@ -273,6 +298,24 @@ def test_a_notification_is_verified_and_then_antom_is_asked(body: dict[str, Any]
     report = told(ANTOM.report_event(event, START), payment(transactions=[transaction()]))
     assert report is not None
     assert (report.event_id, len(report.confirmations)) == (event.id, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (PAID, payment("PROCESSING")),
+        (PAID, payment("PENDING")),
+        (PAID, payment("PENDING", paymentId=None)),
+        (REFUNDED, payment()),
+        (REFUNDED, payment(transactions=[transaction(status="PROCESSING")])),
+        (REFUNDED | {"refundStatus": "FAIL"}, payment(transactions=[transaction()])),
+    ],
+)
+def test_a_notification_that_is_ahead_of_what_antom_shows_must_come_again(
+    body: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    event = told(ANTOM.read_event(*notification(body), START))
+    assert refused(ANTOM.report_event(event, START), [shown], BankUnavailable).reason == "not_shown_yet"
 
 
 def test_a_notification_of_something_else_is_taken_and_nothing_follows() -> None:

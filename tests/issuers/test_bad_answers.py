@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from deposit_token_sdk import (
     Unreadable,
 )
 from deposit_token_sdk.lifecycle import RefundStage, Stage
+from deposit_token_sdk.signing import strict_json
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from tests.issuers.bank_double import (
     KEY,
@@ -316,6 +318,31 @@ def test_tokens_that_deposits_do_not_cover_are_refused(bank: Bank, client: Clien
     )
     bank.answer("GET", "/tokens/SBUSD/backing", {"statement": statement})
     assert refused(lambda: client.backing("SBUSD")).reason == "unbalanced"
+
+
+def test_an_answer_about_another_than_was_asked_for_is_not_taken_for_it(bank: Bank, client: Client) -> None:
+    """A cancellation would pass for done, and a token for backed, by what the bank says about another."""
+    other = invoice(id="inv_2", status="cancelled")
+    for verb in ("cancel", "release"):
+        bank.answer("POST", f"/invoices/inv_1/{verb}", other)
+    bank.answer("POST", "/invoices/inv_1/capture", {"invoice": other})
+    bank.answer("GET", "/invoices/inv_1", other)
+    bank.answer("GET", "/refunds/ref_1", refund(id="ref_2", status="done"))
+    now = datetime.now(UTC)
+    backed = {"circulation": "1", "deposits": "1", "as_of": strict_json.rfc3339(now)}
+    bank.answer("GET", "/tokens/SBEUR/backing", {"statement": bank.state("backing", token="SBUSD", **backed)})
+    asked: list[tuple[Callable[[], object], str]] = [
+        (lambda: client.cancel("inv_1", KEY), "invoice"),
+        (lambda: client.release("inv_1", KEY), "invoice"),
+        (lambda: client.capture("inv_1", 14100, KEY, now), "invoice"),
+        (lambda: client.invoice("inv_1"), "invoice"),
+        (lambda: client.refund_status("ref_1"), "refund"),
+        (lambda: client.backing("SBEUR"), "backing"),
+    ]
+    for ask, what in asked:
+        error = refused(ask)
+        assert isinstance(error, NotOurs)
+        assert error.reason == f"{what}_for_another_request"
 
 
 # -- webhooks and statements ----------------------------------------------------------------------------------

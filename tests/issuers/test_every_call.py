@@ -93,7 +93,7 @@ def test_a_shop_reads_an_invoice_with_its_movements_and_refunds(bank: Bank, clie
 
 
 def test_an_id_cannot_leave_its_place_in_the_address(bank: Bank, client: Client) -> None:
-    bank.answer("GET", "/invoices/..%2Fledger%3Fx", invoice())
+    bank.answer("GET", "/invoices/..%2Fledger%3Fx", invoice(id="../ledger?x"))
     client.invoice("../ledger?x")
     assert bank.asked[0].target == "/invoices/..%2Fledger%3Fx"
 

@@ -15,6 +15,7 @@ from deposit_token_sdk import (
     BankUnavailable,
     Checkout,
     Client,
+    InvalidInput,
     Money,
 )
 from deposit_token_sdk.sandbox import Sandbox
@@ -99,6 +100,14 @@ def test_starting_again_gives_the_same_session_and_a_changed_basket_another(shop
     second = shop.start(content="basket-2")
     assert second.reference != first.reference
     assert [one["status"] for one in invoices_of(shop)] == ["cancelled", "open"]
+
+
+def test_a_price_that_antom_does_not_take_leaves_the_order_to_be_bought_otherwise(shop: Shop) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        shop.start(price=Money("48.500", "BHD"))
+    assert refused.value.reason == "currency_not_taken"
+    assert shop.checkout.reconcile().failed == ()
+    pay_and_see(shop, shop.start())
 
 
 # -- the API misbehaves ------------------------------------------------------------------------------------------

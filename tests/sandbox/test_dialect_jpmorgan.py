@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
+from attrs import define
 
+from deposit_token_sdk.client import Carrier
 from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
+from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
 from deposit_token_sdk.money import Money
@@ -157,6 +161,55 @@ def test_while_a_payment_may_be_on_its_way_nothing_else_is_started(tmp_path: Pat
         assert shop.checkout.view("A-1").unknown
 
 
+@define
+class Behind:
+    """A bank whose first answer to a payment is lost, which then refuses us, and shows nothing but what is `known`."""
+
+    transport: Carrier
+    known: str = "nothing"
+    sent: int = 0
+
+    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
+        pays = request.route == "POST /payments"
+        self.sent += pays
+        if request.route == "POST token" or self.known in request.url or not self.sent:
+            return self.transport.answer(request, deadline, began)
+        if pays and self.sent == 1:
+            self.transport.answer(request, deadline, began)
+            return NoAnswer(Sent.MAYBE_PROCESSED, "lost", request, time.time(), 0.1)
+        status = 403 if pays else 404
+        told = f'{{"title": "No", "httpStatus": {status}}}'.encode()
+        return Response(status, {"content-type": "application/json"}, told, request, time.time(), 0.1)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+@pytest.mark.parametrize("kind", ["collect", "refund"])
+def test_a_refusal_of_who_asks_does_not_say_what_became_of_what_was_sent_before(tmp_path: Path, kind: str) -> None:
+    with jpmorgan.shop(tmp_path, 2, ATTEMPTS="1") as shop:
+        shop.bank.control.set_webhook_url(None)
+        buyer = shop.balance("buyer:anna")
+        attempt, rightly = shop.start(), shop.wire.transport
+        behind = Behind(rightly)
+        act: Callable[[], object] = partial(shop.checkout.collect, "A-1")
+        if kind == "refund":
+            act()
+            behind.known, act = attempt.reference, partial(shop.checkout.refund, "A-1", 500, request="one")
+        shop.wire.transport = behind
+        with pytest.raises(OutcomeUnknown):
+            act()
+        shop.checkout.reconcile()
+        assert behind.sent == 2
+        assert shop.checkout.view("A-1").unknown
+        shop.wire.transport = rightly
+        shop.checkout.reconcile()
+        assert not shop.checkout.view("A-1").unknown
+        assert shop.checkout.view("A-1").paid
+        assert shop.balance("buyer:anna") == buyer - 12850 + (500 if kind == "refund" else 0)
+        assert [one.stage for one in shop.checkout.view("A-1").refunds] == [RefundStage.DONE] * (kind == "refund")
+
+
 @VERSIONS
 def test_a_basket_that_changes_before_the_buyer_agreed_is_superseded_here(tmp_path: Path, version: int) -> None:
     with jpmorgan.shop(tmp_path, version) as shop:
@@ -292,6 +345,66 @@ def test_a_forged_callback_moves_nothing(tmp_path: Path, version: int) -> None:
         answer = shop.checkout.receive({}, f'{{"events":[{told}]}}'.encode())
         assert (answer.status, answer.reason) == (200, "payment.COMPLETED")
         assert not shop.checkout.view("A-1").paid
+
+
+@define
+class Deaf:
+    """A bank that does not answer about one reference."""
+
+    transport: Carrier
+    reference: str
+
+    def answer(self, request: Request, deadline: float, began: float | None = None) -> Response | NoAnswer:
+        if self.reference in request.url:
+            return NoAnswer(Sent.NOT_SENT, "away", request, time.time(), 0.1)
+        return self.transport.answer(request, deadline, began)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def test_of_several_payments_in_one_callback_each_is_heard_and_the_whole_comes_again_for_one(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 2, ATTEMPTS="1") as shop:
+        shop.bank.control.set_webhook_url(None)
+        references = [shop.start(order).reference for order in ("A-1", "A-2", "A-3")]
+        for order, reference in zip(("A-1", "A-2", "A-3"), references, strict=True):
+            shop.bank.control.hold()
+            shop.checkout.collect(order)
+            shop.bank.control.settle(reference)
+        told = ",".join(
+            f'{{"eventId":"e-{one}","paymentStatus":"COMPLETED","paymentIdentifiers":{{"endToEndId":"{one}"}}}}'
+            for one in references
+        )
+        body = f'{{"events":[{told}]}}'.encode()
+        rightly, shop.wire.transport = shop.wire.transport, Deaf(shop.wire.transport, references[1])
+        assert shop.checkout.receive({}, body).status == 503
+        assert [shop.checkout.view(order).paid for order in ("A-1", "A-2", "A-3")] == [True, False, True]
+        shop.wire.transport = rightly
+        assert shop.checkout.receive({}, body).status == 200
+        assert shop.told == [("paid", "A-1"), ("paid", "A-3"), ("paid", "A-2")]
+
+
+def test_what_nobody_has_signed_is_not_called_genuine_before_a_person(tmp_path: Path) -> None:
+    with jpmorgan.shop(tmp_path, 2) as shop:
+        assert shop.checkout.receive({}, b"{}").status == 200
+        told = "A message in the name of sandbox-bank was not applied (unreadable): bad_value."
+        assert shop.told == [("review", told)]
+
+
+@VERSIONS
+def test_a_callback_that_was_ahead_of_the_bank_is_taken_when_it_comes_again(tmp_path: Path, version: int) -> None:
+    with jpmorgan.shop(tmp_path, version) as shop:
+        shop.bank.control.set_webhook_url(None)
+        shop.bank.control.hold()
+        attempt = shop.start()
+        shop.checkout.collect("A-1")
+        told = f'"eventId":"e","paymentStatus":"COMPLETED","paymentIdentifiers":{{"endToEndId":"{attempt.reference}"}}'
+        body = f'{{"events":[{{{told}}}]}}'.encode()
+        answer = shop.checkout.receive({}, body)
+        assert (answer.status, answer.reason) == (503, "not_shown_yet")
+        shop.bank.control.settle(attempt.reference)
+        assert shop.checkout.receive({}, body).status == 200
+        assert shop.checkout.view("A-1").paid
 
 
 def test_a_request_without_a_token_or_with_a_strange_key_is_refused_by_the_dialect(tmp_path: Path) -> None:

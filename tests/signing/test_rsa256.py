@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -44,6 +44,14 @@ def refused(signature: str, message: Message = MESSAGE, keys: KeySet = KEYS) -> 
 def test_the_signed_content_is_method_path_client_time_and_body() -> None:
     assert MESSAGE.content == b"POST " + PATH.encode() + b"\nSANDBOX_5Y." + TIME.encode() + b"." + BODY
     assert rsa256.sign(MESSAGE, KEY) == by_hand(MESSAGE.content)
+
+
+def test_a_key_that_has_retired_verifies_what_is_dated_before_and_nothing_after() -> None:
+    signature, dated = rsa256.sign(MESSAGE, KEY), datetime.fromtimestamp(NOW, UTC)
+    retired = KeySet((KEY.verification_key(retired_at=dated),))
+    assert refused(signature, keys=retired).reason == "key_retired"
+    later = KeySet((KEY.verification_key(retired_at=dated + timedelta(seconds=1)),))
+    assert rsa256.verify(MESSAGE, signature, later).kid == "1"
 
 
 @pytest.mark.parametrize("comma", [",", ", ", ",  "])

@@ -90,7 +90,7 @@ _PUSHED: Final = Api(
     acknowledges=False,
     moves=False,
     proves=False,
-    told={"DEPOSIT_TOKEN_JPMORGAN_KEY_LIFETIME": "12", "DEPOSIT_TOKEN_JPMORGAN_UNSEEN_FOR": "8"},
+    told={"DEPOSIT_TOKEN_JPMORGAN_KEY_LIFETIME": "4", "DEPOSIT_TOKEN_JPMORGAN_UNSEEN_FOR": "8"},
 )
 """The shop starts the debit of all that is due, in the price's own currency: nothing short, late or twice, no hold."""
 

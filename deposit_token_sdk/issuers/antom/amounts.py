@@ -25,6 +25,7 @@ MULTIPLES: Final = {"IDR": 100}
 """Of which number of minor units an amount must be a multiple."""
 MAX_DIGITS: Final = 16
 
+_LARGEST, _FINEST = Decimal("1e30"), 30
 _VALUE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -88,6 +89,9 @@ def read(obj: dict[str, Any], name: str) -> tuple[str, int]:
 def number(obj: dict[str, Any], name: str) -> Decimal:
     """A member that is a number, written as a JSON number or as a plain decimal string. Raises Unreadable."""
     value = obj.get(name)
-    if type(value) is int or isinstance(value, Decimal):
-        return Decimal(value)
-    return strict_json.plain(obj, name)
+    if type(value) is not int and not isinstance(value, Decimal):
+        return strict_json.plain(obj, name)
+    exact = Decimal(value)
+    if not abs(exact) < _LARGEST or int(exact.as_tuple().exponent) < -_FINEST:
+        raise Unreadable("bad_value", f"The member {name!r} is {str(value)[:40]}: no rate that can be.", field=name)
+    return exact

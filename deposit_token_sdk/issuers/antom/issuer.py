@@ -18,6 +18,7 @@ from attrs import evolve
 from deposit_token_sdk import evidence, price
 from deposit_token_sdk.errors import (
     BankRefused,
+    BankUnavailable,
     InvalidInput,
     NotOurs,
     PriceRefused,
@@ -383,10 +384,16 @@ class AntomIssuer(Lacking):
         return immediately(event)
 
     def report_event(self, event: Event, now: float) -> Exchange[Report | None]:
-        """What Antom answers to `inquiryPayment` about the payment that the notification names."""
+        """What Antom answers to `inquiryPayment` about the payment that the notification names.
+
+        Raises BankUnavailable (``not_shown_yet``) where it does not show yet what was notified, which is to come again.
+        """
         if event.reference is None:
             return None
         payment, answer = yield from self._payment(event.reference)
+        if messages.is_behind(payment, event.data):
+            told = f"Antom sent {event.type} about {event.reference}, and does not show it so far yet."
+            raise BankUnavailable("not_shown_yet", told)
         return self._report(payment, answer, event.id)
 
     def report_invoice(self, invoice: Invoice) -> Exchange[Report]:

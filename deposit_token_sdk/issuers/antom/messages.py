@@ -90,17 +90,19 @@ def read_payment(body: dict[str, Any]) -> Payment:
     status = strict_json.text(body, "paymentStatus")
     currency, due = amounts.read(body, "paymentAmount")
     quote = None if body.get("paymentQuote") is None else strict_json.member(body, "paymentQuote")
+    paid = _movements(body, status, currency)
+    short = sum(moved.units for moved in paid if moved.stage is Stage.SETTLED) < due
     return Payment(
         reference=reference,
         id=strict_json.optional_text(body, "paymentId"),
         status=status,
-        word=word_of(status, strict_json.optional_text(body, "paymentResultCode") or ""),
+        word=word_of(status, strict_json.optional_text(body, "paymentResultCode") or "", short=short),
         method=strict_json.optional_text(body, "paymentMethodType"),
         currency=currency,
         due=due,
         lock=no_lock(currency) if quote is None else read_lock(quote),
         expires_at=None if quote is None else moment(quote, "quoteExpiryTime"),
-        paid=_movements(body, status, currency),
+        paid=paid,
         refunds=_refunds(body, reference, currency),
     )
 
@@ -124,7 +126,7 @@ def _movements(body: dict[str, Any], status: str, currency: str) -> tuple[Moveme
     """The payment itself, and further ones under the same request where Antom lists any."""
     found: list[Movement] = []
     payment = strict_json.optional_text(body, "paymentId")
-    if payment is not None and status != "PENDING":
+    if payment is not None:
         paid = "actualPaymentAmount" if body.get("actualPaymentAmount") is not None else "paymentAmount"
         at = moment(body, "paymentTime") or moment(body, "paymentCreateTime")
         found.append(_movement(payment, status, _in(currency, body, paid), at))
@@ -166,6 +168,19 @@ def _refund(bank_id: str, request: str, units: int, status: str, payment: str) -
     mine, reference = split(request)
     stage = REFUND_STAGES.get(status, RefundStage.UNKNOWN)
     return Refund(bank_id, reference if mine == payment else request, payment, units, stage, status)
+
+
+def is_behind(payment: Payment, notified: dict[str, Any]) -> bool:
+    """Whether a payment as it is shown has not come as far as a notification about it, or about a refund of it, has."""
+    stage = REFUND_STAGES.get(str(notified.get("refundStatus")))
+    if stage is not None:
+        mine = split(str(notified.get("refundRequestId")))[1]
+        return stage > max(
+            (one.stage for one in payment.refunds if one.reference == mine), default=RefundStage.REQUESTED
+        )
+    told = notified.get("result")
+    paid = notified.get("notifyType") == "PAYMENT_RESULT" and isinstance(told, dict) and told.get("resultStatus") == "S"
+    return paid and STAGES.get(payment.status) is Stage.SEEN
 
 
 def joined(payment: str, refund: str) -> str:

@@ -13,10 +13,12 @@ from deposit_token_sdk.lifecycle import RefundStage, Stage, Word
 STAGES: Final = {
     "SUCCESS": Stage.SETTLED,
     "PROCESSING": Stage.SEEN,
+    "PENDING": Stage.SEEN,
     "FAIL": Stage.RELEASED,
     "CANCELLED": Stage.RELEASED,
 }
-"""By `paymentStatus`: how far the payment's money has come. PENDING is a session that nobody has paid on."""
+"""By `paymentStatus`: how far the payment's money has come. PENDING is one that the buyer has made and whose result is
+still to come (Antom, "inquiryPayment"); without a `paymentId` it is a session that nobody has paid on."""
 
 CLOSED: Final = "ORDER_IS_CLOSED"
 """`paymentResultCode` of a payment that failed because its time ran out."""
@@ -65,8 +67,11 @@ def is_unknown_order(code: str) -> bool:
     return code.endswith("_NOT_EXIST")
 
 
-def word_of(status: str, result_code: str) -> Word | None:
-    """What `paymentStatus` says about the invoice's end: a failed payment ends it, as its time running out does."""
-    if status == "FAIL" and result_code == CLOSED:
+def word_of(status: str, result_code: str, *, short: bool = False) -> Word | None:
+    """What `paymentStatus` says about the invoice's end: a failed payment ends it, as its time running out does.
+
+    So does success, which is final: where the buyer paid too little (`short`), no more can be paid on that session.
+    """
+    if (status == "FAIL" and result_code == CLOSED) or (status == "SUCCESS" and short):
         return Word.EXPIRED
     return Word.CANCELLED if status in ("FAIL", "CANCELLED") else None

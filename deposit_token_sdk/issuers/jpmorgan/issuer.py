@@ -6,6 +6,7 @@ reference and the remittance line that the merchant gave it. What a webhook says
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +27,7 @@ from deposit_token_sdk.errors import (
     OutcomeUnknown,
     Unreadable,
 )
-from deposit_token_sdk.exchange import Exchange, Request, Response, immediately
+from deposit_token_sdk.exchange import Exchange, Request, Response, immediately, pause
 from deposit_token_sdk.issuers.bank_keys import BankKeys
 from deposit_token_sdk.issuers.jpmorgan import callbacks, record, telling, words
 from deposit_token_sdk.issuers.jpmorgan.access import Access
@@ -49,7 +50,7 @@ from deposit_token_sdk.models import (
     Token,
 )
 from deposit_token_sdk.money import decimal_of
-from deposit_token_sdk.retry import Retry, persist
+from deposit_token_sdk.retry import BEFORE_THE_KEY, Retry, persist
 from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.signing import ecdsa_body, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
@@ -115,10 +116,13 @@ class JPMorganIssuer(Lacking):
         return ", ".join(token.code for token in self._options.tokens)
 
     def invoice(self, invoice_id: str) -> Exchange[Invoice]:
-        """The record, with the payments that the bank knows under its reference."""
+        """The record, with the payments that the bank knows under its reference.
+
+        Raises NotOurs (``other_payment``) where the bank knows others alone: what is there has arrived.
+        """
         known = record.read_id(invoice_id)
         payments, at = yield from self._payments(known.reference)
-        told = self._teller.invoice(known, self._teller.towards_us(payments))
+        told = self._teller.invoice(known, self._teller.all_towards_us(payments))
         if not told.movements and at > known.expires + self.unseen_for:
             return evolve(told, word=telling.EXPIRED)
         return told
@@ -155,7 +159,7 @@ class JPMorganIssuer(Lacking):
             line=record.line_of(known, asked.asked_at),
             on=asked.asked_at.astimezone(UTC).date(),
         )
-        return (yield from self._initiate(payment, asked.key))
+        return (yield from self._initiate(payment, asked.key, asked.asked_at))
 
     def _debtor(self, name: str) -> Account:
         debtors = self._options.debtors
@@ -170,12 +174,17 @@ class JPMorganIssuer(Lacking):
     def refund(self, asked: NewRefund) -> Exchange[Refund]:
         """`POST /payments` with the parties of the payment swapped. Raises NotAllowed (``nothing_to_refund``)."""
         known = record.read_id(asked.invoice)
-        payments, at = yield from self._payments(known.reference)
+        try:
+            payments, at = yield from self._payments(known.reference)
+        except BankRefused as refusal:  # of the question alone, which says nothing about an earlier sending of it
+            told = f"The payment to be sent back cannot be read now: {refusal}"
+            raise BankUnavailable(refusal.reason, told, request_id=refusal.request_id) from refusal
         paid = [one for one in self._teller.towards_us(payments) if one.stage is Stage.SETTLED]
         debtor = paid[-1].debtor if paid else None
         token = self._options.token_in(paid[-1].currency) if paid else None
         if debtor is None or token is None:
             raise NotAllowed("nothing_to_refund", f"The bank shows no completed payment of {known.reference}.")
+        asked_at = datetime.fromtimestamp(at, UTC) if asked.asked_at is None else asked.asked_at.astimezone(UTC)
         payment = NewPayment(
             reference=record.check_reference(asked.reference),
             amount=decimal_of(asked.units, token.decimals),
@@ -183,9 +192,9 @@ class JPMorganIssuer(Lacking):
             debtor=self._options.account,
             creditor=debtor,
             line=record.refund_line(known),
-            on=datetime.fromtimestamp(at, UTC).date(),
+            on=asked_at.date(),
         )
-        number = yield from self._initiate(payment, asked.key)
+        number = yield from self._initiate(payment, asked.key, asked_at)
         return Refund(number, asked.reference, asked.invoice, asked.units, RefundStage.PENDING, "initiated")
 
     def refund_status(self, refund_id: str) -> Exchange[Refund]:
@@ -198,9 +207,15 @@ class JPMorganIssuer(Lacking):
         raise BankRefused("unknown_refund", f"The bank knows no refund {refund_id!r}.", status=404, request_id=None)
 
     def find_refund(self, reference: str, invoice: str | None = None) -> Exchange[Refund | None]:
-        """The refund by the shop's reference; None if the bank knows none. It is found without its invoice."""
+        """The refund by the shop's reference; None if the bank knows none. It is found without its invoice.
+
+        Raises NotOurs (``other_payment``) where the bank knows a payment under it that is no refund of ours.
+        """
         payments, _ = yield from self._payments(record.check_reference(reference))
-        return next((refund for one in payments if (refund := self._teller.refund(one)) is not None), None)
+        found = next((refund for one in payments if (refund := self._teller.refund(one)) is not None), None)
+        if payments and found is None:
+            raise telling.other_payment(payments[0])
+        return found
 
     # -- what the bank says ------------------------------------------------------------------------------------
 
@@ -222,11 +237,15 @@ class JPMorganIssuer(Lacking):
     def report_event(self, event: Event, now: float) -> Exchange[Report | None]:
         """What the bank says of the event's payment when it is asked; None if it knows none.
 
-        Raises NotOurs (``other_payment``) where the payment is between other accounts.
+        Raises NotOurs (``other_payment``) where the payment is between other accounts, and BankUnavailable
+        (``not_shown_yet``) where the bank shows it as not so far as the event has it: the event is to come again.
         """
         if event.reference is None:
             return None
         payments, at = yield from self._payments(event.reference)
+        if words.is_behind([one.word for one in payments], event.type.partition(".")[2]):
+            told = f"The bank sent {event.type} about {event.reference}, and does not show it so far yet."
+            raise BankUnavailable("not_shown_yet", told)
         report = self._teller.report(event.reference, payments, at)
         return None if report is None else evolve(report, event_id=event.id, digest=event.digest)
 
@@ -259,13 +278,15 @@ class JPMorganIssuer(Lacking):
         answer = _read(response)
         if response.status < 300:
             return answer, response.at
-        refusal = self._version.refusal(answer)
-        if self._version.knows_none(response, refusal):
+        if self._version.knows_none(response, answer):
             return None, response.at
         raise self._refused(response, answer, route)
 
-    def _initiate(self, payment: NewPayment, key: str) -> Exchange[str]:
-        """Send it, once where the bank keeps no key. Raises OutcomeUnknown wherever it may have been done."""
+    def _initiate(self, payment: NewPayment, key: str, made_at: datetime) -> Exchange[str]:
+        """Send it, once where the bank keeps no key, and not again once a key made then may have been forgotten.
+
+        Raises OutcomeUnknown wherever it may have been done.
+        """
         route = "POST /payments"
         body = self._version.body(payment)
         if self._version.number == 1:
@@ -273,10 +294,13 @@ class JPMorganIssuer(Lacking):
         headers = {"content-type": self._version.content_type}
         if Capability.IDEMPOTENCY in self.capabilities:
             headers["idempotency-key"] = key
-        response = yield from self._ask("POST", "/payments", route, body, headers, key, payment.reference)
+        began = yield from pause(0)
+        alive = began.elapsed + made_at.timestamp() + self.key_lifetime - began.at
+        response = yield from self._ask("POST", "/payments", route, body, headers, key, payment.reference, alive)
         try:
             answer = _read(response)
             if not 200 <= response.status < 300:
+                self._require_its_words(response, answer)
                 raise self._refused(response, answer, route)
             reference, number = self._version.accepted(answer)
         except (Unreadable, BankUnavailable) as error:
@@ -300,6 +324,7 @@ class JPMorganIssuer(Lacking):
         headers: dict[str, str],
         key: str | None,
         reference: str | None,
+        alive: float = math.inf,
     ) -> Exchange[Response]:
         """Ask with the token that serves; where the bank takes it no more, once again with another."""
         idempotent = method == "GET" or Capability.IDEMPOTENCY in self.capabilities
@@ -310,7 +335,7 @@ class JPMorganIssuer(Lacking):
             make = partial(self._request, method, path, route, body, sent)
             elapsed = 0.0 if response is None else response.elapsed
             response = yield from persist(
-                make, self._policy, idempotent=idempotent, key=key, reference=reference, elapsed=elapsed
+                make, self._policy, idempotent=idempotent, key=key, reference=reference, elapsed=elapsed, alive=alive
             )
             if response.status != 401 or token is None:
                 break
@@ -334,6 +359,13 @@ class JPMorganIssuer(Lacking):
         if reason in words.UNCERTAIN:
             return BankUnavailable(reason, text, request_id=request_id)
         return BankRefused(told.code or reason, text, status=response.status, request_id=request_id, reason=reason)
+
+    def _require_its_words(self, response: Response, answer: dict[str, Any]) -> None:
+        """Raise Unreadable where something between us and the bank may have answered while the bank was at work."""
+        told = self._version.refusal(answer)
+        its_own = response.status >= 400 and (told.code or told.told)
+        if not its_own and response.status not in BEFORE_THE_KEY:
+            raise Unreadable("bad_value", f"This answer of {response.status} is no refusal in the bank's own words.")
 
     def _signing(self) -> SigningKey:
         if self._key is None:

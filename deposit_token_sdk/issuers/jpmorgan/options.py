@@ -37,7 +37,10 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "CERTIFICATE": ("", "Certificate (PEM) behind the signing key; its thumbprint is the key's id unless that is set."),
     "CONTENT_TYPE": ("text/xml", "Version 1: the Content-Type of a signed body, as in the bank's sample."),
     "KEY_LIFETIME": ("300", "Version 2: seconds for which an idempotency key is relied on; the bank publishes none."),
-    "UNSEEN_FOR": ("120", "Seconds after which a payment that the bank does not know is taken never to have arrived."),
+    "UNSEEN_FOR": (
+        "120",
+        "Seconds from its last sending after which a payment that the bank does not know never arrived.",
+    ),
     "SIGNATURE_HEADER": ("", "Header with a callback's ECDSA signature; not set: callbacks carry none."),
     "KEY_ID_HEADER": ("", "Header with the id of the key that signed a callback."),
     "SIGNATURE_KEYS": ("", "Address or file of the keys that sign callbacks (a JWK set)."),

@@ -98,8 +98,8 @@ class Version(Protocol):
         """What an answer of 400 and above says."""
         ...
 
-    def knows_none(self, response: Response, refusal: Refusal) -> bool:
-        """Whether the refusal of a query says that there is no such payment."""
+    def knows_none(self, response: Response, answer: Mapping[str, Any]) -> bool:
+        """Whether the refusal of a query says that there is no such payment, and the bank itself says it."""
         ...
 
 

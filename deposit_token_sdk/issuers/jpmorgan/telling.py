@@ -45,6 +45,15 @@ _INSTRUCTIONS: Final = (
 )
 
 
+def other_payment(payment: Payment) -> NotOurs:
+    """The refusal of a payment under our reference that is not what we know it for."""
+    return NotOurs(
+        "other_payment",
+        f"The bank knows the payment {payment.id} under {payment.reference}, but between other accounts than ours or "
+        f"for something else: compare DEPOSIT_TOKEN_JPMORGAN_ACCOUNT with what the bank shows.",
+    )
+
+
 def words_of(word: str) -> frozenset[Word]:
     """What an invoice's word says about its end."""
     return frozenset({_WORDS[word]}) if word in _WORDS else frozenset()
@@ -67,11 +76,18 @@ class Teller:
             if self._is_ours(one.creditor, one) and not ((line := record.read_line(one.line)) and line.refund)
         )
 
+    def all_towards_us(self, payments: tuple[Payment, ...]) -> tuple[Payment, ...]:
+        """The same, of payments under one reference of ours. Raises NotOurs (``other_payment``) if none of them is."""
+        ours = self.towards_us(payments)
+        if payments and not ours:
+            raise other_payment(payments[0])
+        return ours
+
     def _is_ours(self, account: Account | None, payment: Payment) -> bool:
         if account is None:
             return record.read_line(payment.line) is not None
         own = self.options.account
-        return account.number == own.number and account.bic in ("", own.bic)
+        return account.number == own.number and (not account.bic or _whole(account.bic) == _whole(own.bic))
 
     def invoice(self, known: Record, payments: tuple[Payment, ...] = ()) -> Invoice:
         """The merchant's record, with the payments towards it as movements."""
@@ -112,7 +128,7 @@ class Teller:
         if ours and not lines:
             return self._report(ours[0].line or reference, reference, ours, (), frozenset(), at)
         if not lines:
-            raise NotOurs("other_payment", f"The payment {payments[0].id} is between other accounts than ours.")
+            raise other_payment(payments[0])
         return self.of_record(lines[0].record, ours, refunds, at)
 
     def of_record(
@@ -237,6 +253,11 @@ def _accepted_at(payment: Payment) -> datetime:
     """
     line = record.read_line(payment.line)
     return payment.at if line is None or line.asked_at is None else line.asked_at
+
+
+def _whole(bic: str) -> str:
+    """A BIC in eleven characters: one of eight is the head office's, whose branch is XXX (ISO 9362)."""
+    return bic if len(bic) == 11 else f"{bic}XXX"
 
 
 def _return_of(payment: Payment) -> str:

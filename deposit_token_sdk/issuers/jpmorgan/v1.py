@@ -63,6 +63,8 @@ class Version1:
     def payments(self, answer: dict[str, Any]) -> tuple[Payment, ...]:
         """The schema `PaymentDetailsResponse`: one payment, or an answer that names none."""
         if not answer.get("payments"):
+            if named := next((one for one in ("errors", "firmRootId", "paymentStatus") if answer.get(one)), None):
+                raise Unreadable("missing_field", f"The answer has {named!r}, but no payment.", field="payments")
             return ()
         told = strict_json.member(answer, "payments")
         if told.get("paymentType") != "BLOCKCHAIN":
@@ -97,9 +99,10 @@ class Version1:
         told = "; ".join(str(detail.get("errorDescription", ""))[:200] for detail in details)
         return Refusal(str(details[0].get("errorCode", "")) if details else "", told, None)
 
-    def knows_none(self, response: Response, refusal: Refusal) -> bool:
-        """GCA-095: the document's own example answers so to an id that is none; 404 is read alike."""
-        return response.status == 404 or (response.status == 400 and refusal.code == "GCA-095")
+    def knows_none(self, response: Response, answer: Mapping[str, Any]) -> bool:
+        """GCA-095: the document's own example answers so to an id that is none; 404 with a code is read alike."""
+        code = self.refusal(answer).code
+        return bool(code) if response.status == 404 else response.status == 400 and code == "GCA-095"
 
 
 def number(obj: dict[str, Any], name: str) -> Decimal:

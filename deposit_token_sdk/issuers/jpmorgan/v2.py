@@ -68,9 +68,10 @@ class Version2:
         trace = answer.get("traceId")
         return Refusal(str(coded.get("code", "")), told, trace if isinstance(trace, str) else None)
 
-    def knows_none(self, response: Response, refusal: Refusal) -> bool:
-        """404, as the document has it."""
-        return response.status == 404
+    def knows_none(self, response: Response, answer: Mapping[str, Any]) -> bool:
+        """404 in the bank's own words (the schema `Error`): a gateway that finds no bank behind it says 404 too."""
+        in_its_words = isinstance(answer.get("title"), str) and answer.get("httpStatus", 404) == 404
+        return response.status == 404 and in_its_words
 
 
 def _party(account: Account, currency: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ own word is always kept beside ours. A word that is not in these tables is read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from deposit_token_sdk.lifecycle import RefundStage, Stage
@@ -100,8 +100,13 @@ _V2_RANGES: Final = (
     (15000, 15999, "bank_failed"),
 )
 
-UNCERTAIN: Final = frozenset({"idempotency_key_in_use", "bank_timed_out", "bank_offline", "bank_failed"})
-"""Reasons that do not say that nothing was done: whoever sent a payment must ask what became of it."""
+UNCERTAIN: Final = frozenset(
+    {"idempotency_key_reused", "idempotency_key_in_use", "bank_timed_out", "bank_offline", "bank_failed"}
+)
+"""Reasons that do not say that nothing was done: whoever sent a payment must ask what became of it.
+
+A key that is refused as used was made for this payment alone, so an earlier sending of it has arrived.
+"""
 
 
 def stage_of(status: str, sub_status: str | None) -> Stage:
@@ -110,6 +115,14 @@ def stage_of(status: str, sub_status: str | None) -> Stage:
     if sub_status is None or stage in (Stage.UNKNOWN, Stage.SEEN) or SUB_STATUSES.get(sub_status) is stage:
         return stage
     return Stage.SEEN
+
+
+def is_behind(shown: Collection[str], told: str) -> bool:
+    """Whether payments whose statuses are `shown` have not come as far as `told` yet: on their way, or not returned."""
+    furthest, said = max((STAGES.get(one, Stage.UNKNOWN) for one in shown), default=None), STAGES.get(told)
+    if said is None or furthest not in (Stage.SEEN, Stage.SETTLED):
+        return False
+    return said > furthest and (furthest is Stage.SEEN or said is Stage.RETURNED)
 
 
 def reason_of(version: int, code: str) -> str:

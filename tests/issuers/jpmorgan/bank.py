@@ -103,8 +103,8 @@ def collection(**more: Any) -> NewCollection:
     return NewCollection(**(values | {"asked_at": ASKED_AT} | more))
 
 
-def new_refund(units: int = 500) -> NewRefund:
-    return NewRefund(REFUND, REFUND[:8], INVOICE, units, KEY)
+def new_refund(units: int = 500, asked_at: datetime | None = None) -> NewRefund:
+    return NewRefund(REFUND, REFUND[:8], INVOICE, units, KEY, asked_at)
 
 
 def accepted(version: int, reference: str = REFERENCE) -> Reply:

@@ -184,7 +184,6 @@ def test_version_1_sends_again_what_certainly_did_not_reach_the_bank() -> None:
 @pytest.mark.parametrize(
     ("version", "code", "reason"),
     [
-        (2, "10106", "idempotency_key_reused"),
         (2, "11001", "account_refused"),
         (2, "11600", "business_rule"),
         (2, "10103", "field_value"),
@@ -200,7 +199,9 @@ def test_a_refusal_keeps_the_banks_code_beside_our_word(version: int, code: str,
     assert refused.value.request_id
 
 
-@pytest.mark.parametrize(("version", "code"), [(2, "10107"), (2, "12001"), (2, "15000"), (1, "12000"), (1, "GCA-030")])
+@pytest.mark.parametrize(
+    ("version", "code"), [(2, "10106"), (2, "10107"), (2, "12001"), (2, "15000"), (1, "12000"), (1, "GCA-030")]
+)
 def test_a_code_that_does_not_say_that_nothing_was_done_leaves_the_outcome_unknown(version: int, code: str) -> None:
     with pytest.raises(OutcomeUnknown):
         rehearse(bank.issuer(version).collect(bank.collection()), [*first(version), bank.refusal(version, code)])
@@ -263,6 +264,18 @@ def test_a_returned_payment_had_come_and_went_back_as_a_movement_of_its_own() ->
     assert received(evidence.accept(report, expected()).history) == 0
 
 
+@pytest.mark.parametrize(
+    ("bic", "ours"), [("CHASDEFXXXX", True), ("CHASDEFX", True), ("CHASDEFX123", False), ("CHASUS33", False)]
+)
+def test_a_bic_of_the_head_office_is_the_same_in_eight_and_in_eleven_characters(bic: str, ours: bool) -> None:
+    payment = bank.payment(creditorAgent={"financialInstitutionIds": [{"id": bic, "idType": "BIC"}]})
+    if ours:
+        assert received(evidence.accept(reported(payment), expected()).history) == 12850
+        return
+    with pytest.raises(NotOurs):
+        reported(payment)
+
+
 def test_one_euro_for_a_large_order_is_one_euro() -> None:
     report = reported(bank.payment(value={"currency": "EUR", "amount": "1.00"}))
     assert received(evidence.accept(report, expected()).history) == 100
@@ -287,8 +300,10 @@ def test_money_for_something_else_is_not_taken_for_this_invoice(changed: dict[st
 
 
 def test_a_payment_to_somebody_elses_account_is_none_of_ours() -> None:
-    report = reported(bank.payment(**bank.parties(bank.BUYER_ACCOUNT, "999")))
-    assert (report.movements, report.confirmations) == ((), ())
+    """It is not told as a payment that never arrived either: then the buyer would be asked to pay again."""
+    with pytest.raises(NotOurs) as refused:
+        reported(bank.payment(**bank.parties(bank.BUYER_ACCOUNT, "999")))
+    assert refused.value.reason == "other_payment"
 
 
 @pytest.mark.parametrize("amount", ["128.505", "1e2", "-5", "NaN", ""])
@@ -432,10 +447,13 @@ def test_a_finished_refund_is_confirmed_by_the_channel_through_its_callback() ->
     assert (refund.reference, refund.stage) == (REFUND, RefundStage.DONE)
 
 
-def test_a_payment_by_the_merchant_that_is_no_refund_of_ours_is_not_one() -> None:
-    other = refund_payment("COMPLETED") | {"remittanceInformation": {}}
-    refund, _ = rehearse(bank.issuer().find_refund(REFUND), [TOKEN, bank.told(other)])
-    assert refund is None
+@pytest.mark.parametrize("changed", [{"remittanceInformation": {}}, bank.parties("999", bank.BUYER_ACCOUNT)])
+def test_a_payment_under_a_refund_s_reference_that_is_not_known_for_it_is_no_absent_refund(changed: Any) -> None:
+    """What the bank does not know frees its amount after a while, and could be sent back twice."""
+    other = refund_payment("COMPLETED") | changed
+    with pytest.raises(NotOurs) as refused:
+        rehearse(bank.issuer().find_refund(REFUND), [TOKEN, bank.told(other)])
+    assert refused.value.reason == "other_payment"
 
 
 @VERSIONS
