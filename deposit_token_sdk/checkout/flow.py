@@ -227,7 +227,7 @@ class Checkout(Hooks):
     def _quietly(self, reference: str) -> None:
         """Ask the bank; what it refuses has ended the attempt, and the caller looks at that."""
         try:
-            self._desk.ask(reference)
+            self._send_back(self._desk.ask(reference))
         except BankRefused:
             if self._desk.attempt(reference).ended is None:
                 raise
@@ -265,12 +265,12 @@ class Checkout(Hooks):
         intent = self._intend(rooms.store.Verb.CANCEL, live.reference, live.reference, now)
         try:
             if intent.made_at < now:
-                self._desk.resume(intent)
+                self._send_back(self._desk.resume(intent))
                 rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
             else:
-                self._desk.cancel(live, intent)
+                self._send_back(self._desk.cancel(live, intent))
         except BankRefused:
-            self._desk.ask(live.reference)
+            self._send_back(self._desk.ask(live.reference))
             rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
             raise
 
@@ -303,10 +303,8 @@ class Checkout(Hooks):
             rooms.decisions.may_capture(attempt)
             now = self._now()
             intent = rooms.intents.intend(tx, rooms.store.Verb.CAPTURE, attempt.reference, attempt.reference, now)
-        if intent.made_at < now:
-            self._desk.resume(intent)
-        else:
-            self._desk.capture(attempt, intent)
+        resumed = intent.made_at < now
+        self._send_back(self._desk.resume(intent) if resumed else self._desk.capture(attempt, intent))
         return self.view(order_id)
 
     # -- sending back --------------------------------------------------------------------------------------
@@ -333,7 +331,7 @@ class Checkout(Hooks):
             require(self._desk.client(attempt.issuer).issuer, Capability.REFUNDS)
             refund, intent = rooms.intents.reserve_refund(tx, attempt, amount, request, self._now())
         if intent is not None:
-            self._desk.refund(attempt, refund, intent)
+            self._send_back(self._desk.refund(attempt, refund, intent))
         return next(one for one in self.store.refunds_of(order_id) if one.reference == refund.reference)
 
     def refundable(self, reference: str) -> int:

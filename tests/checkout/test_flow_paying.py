@@ -211,6 +211,19 @@ def test_a_late_payment_can_be_sent_back_by_the_shop(shop: Shop) -> None:
     assert (decision.verdict, decision.by, decision.refund) == ("refund", "deposit-token", refund.reference)
 
 
+def test_a_late_payment_that_the_next_start_finds_is_sent_back_at_once(shop: Shop) -> None:
+    """The buyer has come back for another price before anybody heard of the money: no sweep need end it."""
+    shop.checkout.on_late(lambda _, __: Late.REFUND)
+    shop.lose_webhooks()
+    attempt = shop.start()
+    shop.bank.control.advance(3600)
+    shop.bank.control.pay(attempt.reference)
+    newer = shop.start(content="another basket")
+    assert newer.reference != attempt.reference
+    assert shop.bank_received(attempt.reference) == 0
+    assert shop.reviews() == []
+
+
 def test_a_second_late_payment_of_another_size_is_sent_back_too(shop: Shop) -> None:
     @shop.checkout.on_late
     def send_back(_: News, __: Session) -> Late:
