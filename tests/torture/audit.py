@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import combinations
 
 from attrs import define
 
@@ -110,13 +111,13 @@ def _payments(sides: _Sides) -> Iterator[str]:
         elif review["reason"] in ABOUT_AN_ATTEMPT:
             by_attempt[review["reference"]].append(review)
     for reference in sides.invoice_by_reference:
-        whole = sum(int(moved["units"]) for moved in sides.settled(reference))
-        for moved in sides.settled(reference):
+        settled = sides.settled(reference)
+        for moved in settled:
             entries = by_subject[reference, moved["id"]]
             homes = [f"fulfilled {counted[moved['id']]} times"] if counted[moved["id"]] else []
             standing = [entry for entry in entries if entry["number"] not in accepted]
             if not homes and not standing:
-                standing = entries[:1] or _of_the_attempt(by_attempt[reference], whole, len(sides.settled(reference)))
+                standing = entries[:1] or _of_the_attempt(by_attempt[reference], moved, settled)
             homes += [f"review {entry['reason']}" for entry in standing]
             if len(homes) != 1 or counted[moved["id"]] > 1:
                 told = ", ".join(homes) or "nothing"
@@ -126,11 +127,15 @@ def _payments(sides: _Sides) -> Iterator[str]:
                 )
 
 
-def _of_the_attempt(reviews: list[Row], whole: int, payments: int) -> list[Row]:
-    """The entries that stand for an attempt's money: late, one a payment at most; or partly paid with just that."""
+def _of_the_attempt(reviews: list[Row], moved: Row, settled: list[Row]) -> list[Row]:
+    """The entries that stand for a payment with its attempt's others: late, one a payment at most; or partly paid with
+    just that, alone or with others: what comes later has an entry of its own."""
     late = [each for each in reviews if each["reason"] == "late"]
-    partly = [each for each in reviews if each["subject"].endswith(f":{whole}")]
-    return late[payments:] or late[:1] or partly
+    others = [int(each["units"]) for each in settled if each["id"] != moved["id"]]
+    some = [each for size in range(len(others) + 1) for each in combinations(others, size)]
+    sums = {f"{int(moved['units']) + sum(each)}" for each in some}
+    partly = [each for each in reviews if each["subject"].rpartition(":")[2] in sums]
+    return late[len(settled) :] or late[:1] or partly[:1]
 
 
 def _fulfilments(sides: _Sides) -> Iterator[str]:

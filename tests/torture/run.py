@@ -320,8 +320,7 @@ class Run:
             if round_ == 1:
                 stage.control("advance", seconds=_QUARTER_HOUR * 2)
             self._until(lambda: stage.queued() == 0, ends)
-            names = "ab" if round_ == 1 else "a"
-            trouble = _trouble(partial(stage.work_off, names, int(_TWO_HOURS * 1.5**round_), ends))
+            trouble = _trouble(partial(stage.work_off, "ab", int(_TWO_HOURS * 1.5**round_), ends))
             if time.monotonic() > ends or (round_ > 1 and not trouble and not self._moving()):
                 break
         for told in (trouble, _trouble(partial(stage.prove_evidence, ends))):

@@ -52,7 +52,7 @@ class Sabotage:
     @property
     def threads(self) -> int:
         """How many buyers there are at once: few where a third of the purchases must not be over in a moment."""
-        return 3 if self.kind == "older-copy" else 16
+        return 3 if self.kind == "older-copy" else 40
 
     def environ(self) -> dict[str, str]:
         """What the shop's processes are told."""

@@ -79,7 +79,7 @@ def _may_break(hook: str, order_id: str) -> None:
 
 
 def _engine(url: str) -> Any:
-    engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_size": 32}))
+    engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_size": 64}))
     prepare_sqlite(engine)
     if LOSES:
         event.listen(engine, "commit", _lose)
@@ -271,7 +271,7 @@ def serve(port: int) -> None:
     checkout = open_checkout()
     create_schema(checkout)
     app = create_app(checkout, f"http://127.0.0.1:{port}")
-    waitress_serve(app, host="127.0.0.1", port=port, threads=24, channel_timeout=30, _quiet=True)
+    waitress_serve(app, host="127.0.0.1", port=port, threads=64, channel_timeout=30, _quiet=True)
 
 
 if __name__ == "__main__":

@@ -245,3 +245,8 @@ def test_halves_are_of_one_order_together_and_a_short_payment_has_its_entry() ->
         mine[table] = [row for row in mine[table] if row["order_id"] != "A"]
     mine["reviews"] += rows("number reference reason subject", "3 refA partly_paid expired:200")
     assert reckoned(banks, mine) == []
+    change("reviews", "subject", "expired:100", number="3")(mine)
+    mine["reviews"] += rows("number reference reason subject", "4 refA refunded_before_paid m2")
+    assert reckoned(banks, mine) == []
+    change("reviews", "subject", "expired:90", number="3")(mine)
+    assert any("found nothing" in line for line in reckoned(banks, mine))
