@@ -58,6 +58,9 @@ class Receiver:
     ) -> None:
         self._door = door
         self._clients = clients
+        issuers = {name: client.issuer for name, client in clients.items()}
+        self._pieces = {name: one.split for name, one in issuers.items() if isinstance(one, Splits)}
+        self._taken = {name: one.acknowledgement for name, one in issuers.items() if isinstance(one, Acknowledges)}
         self._now = now
         self._proofs = proofs
 
@@ -69,15 +72,16 @@ class Receiver:
         if client is None:
             return Answer(404, "unknown_issuer"), None
         answer, applied = self._read(client, headers, body)
-        if answer.status == 200 and isinstance(client.issuer, Acknowledges):
-            answer = evolve(answer, body=client.issuer.acknowledgement)
+        if answer.status == 200 and client.issuer.name in self._taken:
+            answer = evolve(answer, body=self._taken[client.issuer.name])
         return answer, applied
 
     def _read(self, client: Client, headers: Mapping[str, str], body: bytes) -> Received:
         now = self._now()
         try:
             event = client.read_event(headers, body, now.timestamp())
-            events = client.issuer.split(event) if isinstance(client.issuer, Splits) else (event,)
+            split = self._pieces.get(client.issuer.name)
+            events = (event,) if split is None else split(event)
         except NotGenuine as forged:
             return _refused(400, forged)
         except Unreadable as unreadable:
