@@ -97,7 +97,7 @@ _PUSHED: Final = Api(
 APIS: Final = {
     "reference": Api(),
     "antom": Api(
-        frozenset(KINDS) - {"captured", "released", "returned", "short"},
+        frozenset(KINDS) - {"captured", "released", "returned"},
         (("EUR", "SBUSD", 2), ("GBP", "SBEUR", 2), ("JPY", "SBUSD", 0)),
         acknowledges=False,
         fees=False,
