@@ -261,14 +261,13 @@ class Checkout(Hooks):
             self._supersede(live)
 
     def _cancelled(self, live: Attempt) -> None:
-        now = self._now()
-        intent = self._intend(rooms.store.Verb.CANCEL, live.reference, live.reference, now)
+        intent, new = self._intend(rooms.store.Verb.CANCEL, live.reference, live.reference)
         try:
-            if intent.made_at < now:
+            if new:
+                self._send_back(self._desk.cancel(live, intent))
+            else:
                 self._send_back(self._desk.resume(intent))
                 rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
-            else:
-                self._send_back(self._desk.cancel(live, intent))
         except BankRefused:
             self._send_back(self._desk.ask(live.reference))
             rooms.decisions.may_replace(self._desk.attempt(live.reference), self._sent_back(live))
@@ -301,10 +300,9 @@ class Checkout(Hooks):
                 raise InvalidInput("unknown_order", f"There is no attempt to pay order {order_id!r}.")
             attempt = next((one for one in attempts if one.ended is None), attempts[-1])
             rooms.decisions.may_capture(attempt)
-            now = self._now()
-            intent = rooms.intents.intend(tx, rooms.store.Verb.CAPTURE, attempt.reference, attempt.reference, now)
-        resumed = intent.made_at < now
-        self._send_back(self._desk.resume(intent) if resumed else self._desk.capture(attempt, intent))
+            subject, verb = attempt.reference, rooms.store.Verb.CAPTURE
+            intent, new = rooms.intents.intend(tx, verb, subject, subject, self._now())
+        self._send_back(self._desk.capture(attempt, intent) if new else self._desk.resume(intent))
         return self.view(order_id)
 
     # -- sending back --------------------------------------------------------------------------------------
@@ -462,10 +460,10 @@ class Checkout(Hooks):
 
     # -- below the verbs -----------------------------------------------------------------------------------
 
-    def _intend(self, verb: Verb, subject: str, attempt: str, now: datetime) -> Intent:
+    def _intend(self, verb: Verb, subject: str, attempt: str) -> tuple[Intent, bool]:
         with self.store.begin() as tx:
             tx.lock_attempt(attempt)
-            return rooms.intents.intend(tx, verb, subject, attempt, now)
+            return rooms.intents.intend(tx, verb, subject, attempt, self._now())
 
 
 def _in_progress(asked: Attempt) -> NotAllowed:

@@ -48,15 +48,16 @@ def to_start(reference: str, now: datetime) -> Intent:
     return Intent(Verb.START, reference, reference, new_keys(_CALLS[Verb.START]), now)
 
 
-def intend(tx: Tx, verb: Verb, subject: str, attempt: str, now: datetime) -> Intent:
-    """A new intent; or the open one, with its keys while they serve; else a new one in its place."""
+def intend(tx: Tx, verb: Verb, subject: str, attempt: str, now: datetime) -> tuple[Intent, bool]:
+    """A new intent; or the open one, with its keys while they serve; else a new one in its place. And whether it is
+    new: no clock can tell, since servers' differ."""
     intent = Intent(verb, subject, attempt, new_keys(_CALLS[verb]), now)
     if not tx.add_intent(intent):
         for standing in tx.open_intents(attempt):
             if (standing.verb, standing.subject) == (verb, subject) and now - standing.made_at < ORDER_LIFE:
-                return standing
+                return standing, False
         tx.renew_intent(intent)
-    return intent
+    return intent, True
 
 
 def renew(tx: Tx, intent: Intent, now: datetime) -> Intent | None:
@@ -112,7 +113,7 @@ def reserve_refund(
     )
     if tx.add_refund(refund) is not None:
         raise InvalidInput("request_reused", f"The one-time reference {request!r} was used for another order.")
-    return refund, intend(tx, Verb.REFUND, refund.reference, attempt.reference, now)
+    return refund, intend(tx, Verb.REFUND, refund.reference, attempt.reference, now)[0]
 
 
 def refundable(attempt: Attempt | None, refunds: tuple[RefundRecord, ...]) -> int:

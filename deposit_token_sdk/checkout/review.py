@@ -303,7 +303,7 @@ class Resolver:
             if one.ended is None and one.reference != attempt.reference:
                 tx.end_attempt(one.reference, "superseded")
                 if one.invoice is not None and self.desk.can(one.issuer, Capability.CANCEL):
-                    to_cancel.append((one, intend(tx, Verb.CANCEL, one.reference, one.reference, self.now)))
+                    to_cancel.append((one, intend(tx, Verb.CANCEL, one.reference, one.reference, self.now)[0]))
         return to_cancel
 
     def _surplus(self, tx: Tx, attempt: Attempt) -> None:

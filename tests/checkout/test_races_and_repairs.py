@@ -343,6 +343,19 @@ def test_an_order_is_unknown_while_a_refund_has_no_answer(shop: Shop) -> None:
     assert not shop.checkout.view("A-1").unknown
 
 
+@pytest.mark.parametrize("verb", ["capture", "cancel"])
+def test_what_another_server_began_is_asked_about_first_by_one_whose_clock_is_behind(shop: Shop, verb: str) -> None:
+    attempt = held_payment(shop) if verb == "capture" else shop.start()
+    route = f"POST /invoices/{{id}}/{verb}"
+    with pytest.raises(OutcomeUnknown):
+        getattr(fragile(shop, Fragile(route, after=True, lose=True)), verb)("A-1")
+    shop.bank.control.fault("error_before", route=route, count=None)
+    getattr(shop.restarted(now=later(seconds=-60)), verb)("A-1")
+    assert not shop.checkout.view("A-1").unknown
+    done = Status.PAID if verb == "capture" else Status.CANCELLED
+    assert standing_of(shop, attempt.reference).status is done
+
+
 # -- steps resumed -------------------------------------------------------------------------------------------------
 
 

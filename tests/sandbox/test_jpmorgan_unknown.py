@@ -130,18 +130,24 @@ def test_callbacks_of_which_one_has_a_name_too_long_to_be_found_by_are_kept_for_
         assert [review.reason for review in shop.checkout.reviews()] == ["bad_value"]
 
 
+def a_refund_given_up(shop: jpmorgan.Shop, units: int) -> Request:
+    """The request for a refund that the bank did not get and the shop gave up: it may still arrive."""
+    shop.bank.control.set_webhook_url(None)
+    shop.start()
+    shop.checkout.collect("A-1")
+    shop.bank.control.fault("error_before", route="POST /payments")
+    with pytest.raises(OutcomeUnknown):
+        shop.checkout.refund("A-1", units, request="one")
+    slow = shop.initiations()[-1]
+    shop.ahead = timedelta(seconds=6)
+    shop.checkout.reconcile()
+    return slow
+
+
 @VERSIONS
 def test_a_refund_that_arrives_after_it_was_given_up_is_found_by_asking(tmp_path: Path, version: int) -> None:
     with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
-        shop.bank.control.set_webhook_url(None)
-        shop.start()
-        shop.checkout.collect("A-1")
-        shop.bank.control.fault("error_before", route="POST /payments")
-        with pytest.raises(OutcomeUnknown):
-            shop.checkout.refund("A-1", 12850, request="one")
-        slow = shop.initiations()[-1]
-        shop.ahead = timedelta(seconds=6)
-        shop.checkout.reconcile()
+        slow = a_refund_given_up(shop, 12850)
         assert shop.checkout.view("A-1").refundable == 12850
         shop.wire.transport.answer(slow, 10.0)
         shop.checkout.reconcile()
@@ -201,16 +207,8 @@ def test_a_refund_that_has_arrived_after_all_is_not_sent_again_by_a_person(
     tmp_path: Path, version: int, swept: bool
 ) -> None:
     with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
-        shop.bank.control.set_webhook_url(None)
         buyer = shop.balance("buyer:anna")
-        shop.start()
-        shop.checkout.collect("A-1")
-        shop.bank.control.fault("error_before", route="POST /payments")
-        with pytest.raises(OutcomeUnknown):
-            shop.checkout.refund("A-1", 500, request="one")
-        slow = shop.initiations()[-1]
-        shop.ahead = timedelta(seconds=6)
-        shop.checkout.reconcile()
+        slow = a_refund_given_up(shop, 500)
         (failed,) = shop.checkout.reviews()
         assert failed.reason == "refund_failed"
         shop.wire.transport.answer(slow, 10.0)
