@@ -13,6 +13,9 @@ from playwright.sync_api import Page, ViewportSize
 
 SCREENSHOTS = Path(__file__).parents[2] / "build/screenshots"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]
+SIDEWAYS = """[...document.querySelectorAll("*")].filter(each => each.scrollWidth > each.clientWidth + 1
+  && !["PRE", "INPUT", "SELECT"].includes(each.tagName) && ["auto", "scroll"].includes(getComputedStyle(each).overflowX)
+).map(each => each.outerHTML.slice(0, 80))"""
 RUN = "rules => axe.run({runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']}).then(r => r.violations)"
 
 
@@ -32,7 +35,7 @@ def violations(page: Page) -> list[str]:
 
 class Inspector:
     """Looks at each page in each of the given looks (a window's size, dark or light): photographs it, has axe-core
-    judge it, and sees that nothing sticks out at the side.
+    judge it, and sees that nothing sticks out at the side or must be moved sideways to be read.
     """
 
     def __init__(self, page: Page, of: str, looks: dict[str, tuple[dict[str, int], bool]]) -> None:
@@ -50,6 +53,7 @@ class Inspector:
             self.found += [f"{name}, {look}: {violation}" for violation in violations(self.page)]
             if self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
                 self.found.append(f"{name}, {look}: wider than the window")
+            self.found += [f"{name}, {look}: cut off at the side: {part}" for part in self.page.evaluate(SIDEWAYS)]
 
 
 def qr_code(page: Page, selector: str = ".qr svg") -> str:
