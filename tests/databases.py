@@ -1,7 +1,7 @@
 """The databases that tests run on: SQLite in a file, and PostgreSQL, of which one cluster serves a whole run.
 
 The cluster starts when the first test needs it and ends with the run (tests/conftest.py); each test has a database of
-its own in it, dropped afterwards. Where PostgreSQL is not installed, its tests are skipped and say so.
+its own in it, wiped afterwards. Where PostgreSQL is not installed, its tests are skipped and say so.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -28,7 +29,7 @@ ON_BOTH = pytest.mark.on_both
 """For a test, or a whole module: what uses `dbms`, as `database` and the checkout tests' `shop` do, runs on both."""
 
 EMPTY = pytest.mark.empty_database
-"""For a test, or a whole module: on PostgreSQL too `database` holds nothing, not even the checkout's empty tables."""
+"""For a test, or a whole module: `database` holds nothing, not even the checkout's empty tables."""
 
 _running = ExitStack()
 _numbers = count(1)
@@ -38,8 +39,10 @@ database takes PostgreSQL a second, its tables a third of one, to wipe them a te
 
 _STRUCTURE = """
 SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
-    SELECT concat(table_name, column_name, data_type, is_nullable) AS part FROM information_schema.columns
-        WHERE table_schema = 'public' AND starts_with(table_name, 'deposit_token_')
+    SELECT concat(relname, ' ', attname, ' ', format_type(atttypid, atttypmod), ' ', attnotnull) AS part
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND starts_with(relname, 'deposit_token_')
+            AND attnum > 0 AND NOT attisdropped
     UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND starts_with(tablename, 'deposit_token_')
     UNION ALL SELECT tgname FROM pg_trigger
     UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
@@ -57,10 +60,15 @@ _MUCH = 1_000_000
 def fresh(dbms: str, folder: Path, *, empty: bool = True) -> Iterator[Engine]:
     """An engine on a database of this DBMS that is the test's alone, prepared as a shop prepares it.
 
-    It holds nothing; unless `empty`, on PostgreSQL the checkout's tables may be there. Another process reaches it by
-    `address(engine)`.
+    It holds nothing but, unless `empty`, the checkout's tables. Another process reaches it by `address(engine)`.
     """
-    url = f"sqlite:///{folder / 'shop.sqlite'}" if dbms == "sqlite" else _unused(empty=empty)
+    if dbms == "sqlite":
+        file = folder / "shop.sqlite"
+        url = f"sqlite:///{file}"
+        if not empty:
+            file.write_bytes(_furnished_file())
+    else:
+        url = _unused(empty=empty)
     engine = create_engine(url)
     prepare_sqlite(engine)
     try:
@@ -83,12 +91,33 @@ def end_servers() -> None:
 
 
 def _unused(*, empty: bool) -> str:
-    for furnished in (False,) if empty else (True, False):
-        if _spare[furnished]:
-            return _spare[furnished].pop()
+    if not empty and _spare[True]:
+        return _spare[True].pop()
+    url = _spare[False].pop() if _spare[False] else _new_database()
+    if not empty:
+        _furnish(create_engine(url, poolclass=NullPool))
+    return url
+
+
+def _new_database() -> str:
     name = f"shop_{next(_numbers)}"
     _execute(_cluster(), f'CREATE DATABASE "{name}"')
     return make_url(_cluster()).set(database=name).render_as_string(hide_password=False)
+
+
+def _furnish(engine: Engine) -> None:
+    SqlStore(sessionmaker(engine)).create_schema()
+
+
+@cache
+def _furnished_file() -> bytes:
+    """An SQLite database that holds the checkout's tables and nothing else: copied, they need not be made again."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "furnished.sqlite"
+        engine = create_engine(f"sqlite:///{file}", poolclass=NullPool)
+        prepare_sqlite(engine)
+        _furnish(engine)
+        return file.read_bytes()
 
 
 def _until_unused(engine: Engine) -> None:
@@ -100,36 +129,39 @@ def _until_unused(engine: Engine) -> None:
 
 def _wipe(url: str) -> None:
     """Whoever is still connected is thrown out: a test's own process that was killed, for one."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        run = connection.exec_driver_sql
-        run(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        tables = run(
-            "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-            "AND relkind = 'r'"
-        ).all()
-        whole = {table.name for table in metadata.sorted_tables} <= {name for name, _ in tables}
-        furnished = whole and all(size < _MUCH for _, size in tables) and run(_STRUCTURE).scalar() == _furnished()
-        if furnished:
-            ours = [f"DELETE FROM {table.name}" for table in metadata.sorted_tables]  # noqa: S608  # our own names
-            theirs = [f'DROP TABLE "{name}" CASCADE' for name, _ in tables if name not in metadata.tables]
-            run("; ".join([*ours, *theirs, _RESTARTED.replace("%", "%%")]))
-        else:
-            run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run = _keeper(url).exec_driver_sql
+    run(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    tables = run(
+        "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind = 'r'"
+    ).all()
+    whole = {table.name for table in metadata.sorted_tables} <= {name for name, _ in tables}
+    furnished = whole and all(size < _MUCH for _, size in tables) and run(_STRUCTURE).scalar() == _furnished()
+    if furnished:
+        ours = [f"DELETE FROM {table.name}" for table in metadata.sorted_tables]  # noqa: S608  # our own names
+        theirs = [f'DROP TABLE "{name}" CASCADE' for name, _ in tables if name not in metadata.tables]
+        run("; ".join([*ours, *theirs, _RESTARTED.replace("%", "%%")]))
+    else:
+        run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     _spare[furnished].append(url)
+
+
+@cache
+def _keeper(url: str) -> Connection:
+    """The one connection over which this database is wiped, again and again."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    return _running.enter_context(engine.connect())
 
 
 @cache
 def _furnished() -> str:
     """What `_STRUCTURE` says of the checkout's tables as `create_schema` makes them."""
-    url = _unused(empty=True)
-    engine = create_engine(url, poolclass=NullPool)
-    SqlStore(sessionmaker(engine)).create_schema()
-    with engine.connect() as connection:
-        return str(connection.exec_driver_sql(_STRUCTURE).scalar_one())
+    url = _unused(empty=False)
+    _spare[True].append(url)
+    return str(_keeper(url).exec_driver_sql(_STRUCTURE).scalar_one())
 
 
 @cache

@@ -54,14 +54,15 @@ class _Account:
 def postgres(folder: Path | None = None, *, durable: bool = True) -> Iterator[str]:
     """A new PostgreSQL cluster, as an SQLAlchemy URL for psycopg 3: ``postgresql+psycopg://…``.
 
-    Its user may create databases and has a password. With `durable` false a power cut loses commits, which makes tests
-    quicker and is no use where losing none is what is tested. The data is in a new folder (in `folder`, or else where
+    Its user may create databases and has a password. With `durable` false a power cut loses commits and the password is
+    checked by MD5, of which SCRAM takes thousands of rounds for each connection: that makes tests quicker, and is no
+    use where losing none is what is tested. The data is in a new folder (in `folder`, or else where
     temporary files are). Raises ConfigurationError (``server_missing``) naming the package to install; ServerFailed.
     """
     binaries = _postgres_binaries()
     with _new_folder(folder, "postgres") as (place, account):
         data, password = place / "data", secrets.token_urlsafe(18)
-        _initialise(binaries, place, data, password, account)
+        _initialise(binaries, place, data, password, account, "scram-sha-256" if durable else "md5")
         settings = [
             f"listen_addresses={_HOST}",
             "unix_socket_directories=",
@@ -139,14 +140,16 @@ def _account(name: str, place: Path) -> _Account:
     return _Account({"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []})
 
 
-def _initialise(binaries: Path, place: Path, data: Path, password: str, account: _Account) -> None:
-    """Make the cluster. Its password goes by a file that only the account can read, and that is removed at once."""
+def _initialise(binaries: Path, place: Path, data: Path, password: str, account: _Account, checks: str) -> None:
+    """Make the cluster, which checks the password in this way. It goes by a file that only the account can read, and
+    that is removed at once.
+    """
     told = place / "password"
     told.touch(0o600)
     told.write_text(password)
     if account.identity:
         os.chown(told, account.identity["user"], account.identity["group"])
-    command = [str(binaries / "initdb"), "-D", str(data), "-U", _USER, "--auth=scram-sha-256", f"--pwfile={told}"]
+    command = [str(binaries / "initdb"), "-D", str(data), "-U", _USER, f"--auth={checks}", f"--pwfile={told}"]
     done = subprocess.run(  # noqa: S603  # our own arguments
         [*command, "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions"],
         stdin=subprocess.DEVNULL,

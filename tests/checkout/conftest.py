@@ -52,7 +52,6 @@ def open_shop(bank: Sandbox, database: Engine, dialect: str = "reference") -> It
     sessions = sessionmaker(database)
     SHOP.create_all(database)
     store = SqlStore(sessions)
-    store.create_schema()
     merchant = f"shop-{next(_numbers)}"
     environment = bank.control.create_merchant(merchant, dialect=dialect)
     with Client.from_env(environment) as client:

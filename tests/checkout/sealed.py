@@ -52,7 +52,6 @@ class Keeper:
 
     def __attrs_post_init__(self) -> None:
         self.store = SqlStore(sessionmaker(self.engine))
-        self.store.create_schema()
         self.checkout = Checkout(Client.from_env(environment(self.key)), self.store, now=lambda: AT)
 
     @property

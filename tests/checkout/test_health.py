@@ -98,7 +98,6 @@ def test_an_age_is_told_in_the_largest_unit_that_fits(age: timedelta, told: str)
 class World:
     def __init__(self, database: Engine) -> None:
         self.store = SqlStore(sessionmaker(database))
-        self.store.create_schema()
 
     def write(self, *steps: Callable[[Tx], object]) -> None:
         with self.store.begin() as tx:

@@ -35,7 +35,6 @@ class World:
     def __init__(self, sessions: Any) -> None:
         self.sessions = sessions
         self.store = SqlStore(sessions)
-        self.store.create_schema()
         self.clock = Clock()
         self.outbox = Outbox(self.store, self.clock)
         self.given: list[Outgoing] = []

@@ -24,7 +24,7 @@ from deposit_token_sdk.models import StatementKind
 from deposit_token_sdk.signing import jws, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
 from tests.checkout.sealed import AT, Keeper, Named, environment, seals_of
-from tests.databases import ON_BOTH
+from tests.databases import ON_BOTH, fresh
 from tests.evidence.bank import Bank
 
 COLUMNS = [
@@ -35,14 +35,13 @@ COLUMNS = [
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
     """Made once, since each test spoils a copy of its own."""
-    engine = engine_of(tmp_path_factory.mktemp("template") / "shop.sqlite")
-    keeper = Keeper(engine)
-    keeper.everything()
-    keeper.doubt("mov-3")
-    keeper.events(4, 5)
-    keeper.checkout.seal()
-    yield keeper
-    engine.dispose()
+    with fresh("sqlite", tmp_path_factory.mktemp("template"), empty=False) as engine:
+        keeper = Keeper(engine)
+        keeper.everything()
+        keeper.doubt("mov-3")
+        keeper.events(4, 5)
+        keeper.checkout.seal()
+        yield keeper
 
 
 def engine_of(path: Path) -> Engine:

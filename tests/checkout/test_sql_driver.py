@@ -30,9 +30,7 @@ def sessions(database: sa.Engine) -> sessionmaker[Session]:
 
 @pytest.fixture
 def store(sessions: sessionmaker[Session]) -> SqlStore:
-    store = SqlStore(sessions)
-    store.create_schema()
-    return store
+    return SqlStore(sessions)
 
 
 def watch(engine: sa.Engine) -> list[str]:

@@ -44,7 +44,6 @@ MANY = 3_000
 def grown(database: sa.Engine) -> SqlStore:
     """A store with many orders that are paid and done, and one that is not."""
     store = SqlStore(sessionmaker(database))
-    store.create_schema()
     store.installation()
     with database.begin() as connection:
         for table, rows in done(MANY).items():

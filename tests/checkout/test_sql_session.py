@@ -70,7 +70,8 @@ def shared(request: pytest.FixtureRequest, engine: sa.Engine) -> Iterator[Shared
 @pytest.fixture
 def store(shared: Shared) -> SqlStore:
     store = SqlStore(shared)
-    store.create_schema()
+    with store.begin():  # its first use, at which it looks at the engine's settings
+        pass
     return store
 
 
@@ -131,7 +132,6 @@ def test_what_the_shop_writes_in_its_session_is_lost_with_the_checkouts(
 
 def test_a_sessionmakers_hooks_write_through_the_session_they_are_given(engine: sa.Engine) -> None:
     store = SqlStore(sessionmaker(engine))
-    store.create_schema()
     with store.begin() as tx:
         assert tx.claim(a_message()) is None
         tx.session.get_one(Order, "A-1").status = "paid"
@@ -277,7 +277,8 @@ def test_changes_are_refused_and_kept_where_the_shop_begins_explicitly(
 ) -> None:
     shared = scoped_session(sessionmaker(beginning))
     store = SqlStore(shared)
-    store.create_schema()
+    with store.begin():  # its first use, at which it looks at the engine's settings
+        pass
     before = orders_in(beginning)
     write(shared)
     with pytest.raises(NotAllowed) as refused, store.begin():
@@ -392,7 +393,8 @@ def test_what_the_shop_has_merely_read_hinders_nothing(
 def test_a_snapshot_that_the_shop_read_from_is_let_go_before_the_first_write(beginning: sa.Engine) -> None:
     shared = scoped_session(sessionmaker(beginning))
     store = SqlStore(shared)
-    store.create_schema()
+    with store.begin():  # its first use, at which it looks at the engine's settings
+        pass
     read_entities(shared)
     with Session(beginning) as other, other.begin():
         change(other)
@@ -492,7 +494,6 @@ def test_a_hook_that_ends_the_transaction_is_refused(
 @pytest.mark.parametrize("end", ENDINGS, ids=["commit", "rollback", "close", "its commit", "its rollback", "go on"])
 def test_a_hook_that_ends_a_sessionmakers_transaction_is_refused(engine: sa.Engine, end: Callable[[Any], None]) -> None:
     store = SqlStore(sessionmaker(engine))
-    store.create_schema()
     with pytest.raises(NotAllowed) as refused, store.begin() as tx:
         claim_and_end(tx, end)
     assert refused.value.reason == "hook_ended_transaction"

@@ -74,9 +74,7 @@ def an_engine(folder: Path) -> sa.Engine:
 
 @pytest.fixture
 def made(database: sa.Engine) -> SqlStore:
-    store = SqlStore(sessionmaker(database))
-    store.create_schema()
-    return store
+    return SqlStore(sessionmaker(database))
 
 
 @ON_BOTH
@@ -104,7 +102,6 @@ class TestOnFlaskSqlalchemysSession(StoreConformance):
     @pytest.fixture
     def store(self, app: Flask) -> Store:
         store: SqlStore = app.extensions["store"]
-        store.create_schema()
         return store
 
     @pytest.fixture

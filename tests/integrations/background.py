@@ -78,7 +78,6 @@ def background(bank: Sandbox, engine: Engine, notes: Path) -> Iterator[Backgroun
     of_shop = {"DATABASE": databases.address(engine), "NOTES": str(notes), "PYTHONPATH": str(ROOT)}
     with Client.from_env(settings) as client:
         store = SqlStore(sessionmaker(engine))
-        store.create_schema()
         checkout = Checkout(client, store)
         checkout.outbox.handler(TOPIC)(note)
         yield Background(bank, checkout, engine, notes, inherited | settings | of_shop)

@@ -13,12 +13,10 @@ from typing import Any
 from attrs import define, field
 from flask import Flask
 from flask import request as incoming
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session, sessionmaker
 from werkzeug.serving import make_server
 
 from deposit_token_sdk import Attempt, Checkout, Client, Money, News, Paid, SqlStore
-from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.client import Carrier
 from deposit_token_sdk.exchange import NoAnswer, Request, Response
 from deposit_token_sdk.issuers.jpmorgan.issuer import JPMorganIssuer
@@ -27,7 +25,7 @@ from deposit_token_sdk.settings import Settings
 from deposit_token_sdk.signing import strict_json
 from deposit_token_sdk.signing.base64url import decode_url
 from deposit_token_sdk.transport import Transport
-from tests import documents
+from tests import databases, documents
 
 ERRORS = {400, 401, 403, 404, 422, 429, 500, 503}
 
@@ -86,17 +84,17 @@ def shop(
     tmp_path: Path, version: int, spoken: str = "reference", tls_port: int | None = None, **settings: str
 ) -> Iterator[Shop]:
     """A shop that is open, its callbacks received over HTTP. `spoken` is the dialect that it spoke before."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'shop.db'}", connect_args={"timeout": 30})
-    prepare_sqlite(engine)
-    store = SqlStore(sessionmaker(engine))
-    store.create_schema()
     app = Flask(__name__)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     address = f"http://127.0.0.1:{server.port}/webhooks/sandbox-bank"
     callbacks: list[bytes] = []
     answered: list[int] = []
     told: list[tuple[str, str]] = []
-    with Sandbox(tmp_path / "bank", tls_port=tls_port) as bank:
+    with (
+        databases.fresh("sqlite", tmp_path, empty=False) as engine,
+        Sandbox(tmp_path / "bank", tls_port=tls_port) as bank,
+    ):
+        store = SqlStore(sessionmaker(engine))
         bank.environment(dialect=spoken)
         named = bank.environment(address, "jpmorgan" if version == 2 else "jpmorgan-v1")
         more = {f"DEPOSIT_TOKEN_{name}": value for name, value in settings.items()}
@@ -139,7 +137,6 @@ def shop(
             serving.join()
             server.server_close()
             wire.close()
-            engine.dispose()
 
 
 def judge(open_shop: Shop) -> int:
