@@ -18,7 +18,7 @@ from deposit_token_sdk.checkout import collecting, own_quotes
 from deposit_token_sdk.checkout.decisions import UNFINISHED, ask_again
 from deposit_token_sdk.checkout.door import Applied, Door, Outcome
 from deposit_token_sdk.checkout.intents import ORDER_LIFE, installation_of, renew
-from deposit_token_sdk.checkout.store import POLLED, Attempt, Inbox, Intent, RefundRecord, Verb
+from deposit_token_sdk.checkout.store import POLLED, Attempt, Inbox, Intent, RefundRecord, Tx, Verb
 from deposit_token_sdk.client import Client
 from deposit_token_sdk.errors import (
     BankRefused,
@@ -32,7 +32,7 @@ from deposit_token_sdk.errors import (
 )
 from deposit_token_sdk.issuers.protocol import Capability
 from deposit_token_sdk.lifecycle import Status, held
-from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof
+from deposit_token_sdk.models import Invoice, NewInvoice, NewQuote, NewRefund, Proof, Quote
 from deposit_token_sdk.retry import BEFORE_THE_KEY
 
 T = TypeVar("T")
@@ -66,16 +66,13 @@ class Desk:
 
     def attempt(self, reference: str) -> Attempt:
         """The attempt as the store has it now. Raises InvalidInput (``unknown_reference``)."""
-        attempt = self._store.attempt(reference)
-        if attempt is None:
-            raise InvalidInput("unknown_reference", f"No attempt has the reference {reference!r}.")
-        return attempt
+        return _known(self._store.attempt(reference), reference)
 
     # -- start ---------------------------------------------------------------------------------------------
 
-    def open(self, reference: str, intent: Intent) -> Attempt:
+    def open(self, attempt: Attempt, intent: Intent) -> Attempt:
         """Have the attempt quoted and invoiced. What bank or issuer refuses ends the attempt, and is raised."""
-        attempt = self.attempt(reference)
+        reference = attempt.reference
         client = self.client(attempt.issuer)
         quote_key, invoice_key = intent.keys
         try:
@@ -83,10 +80,7 @@ class Desk:
                 asked = NewQuote(
                     reference, installation_of(reference), attempt.price, attempt.token, attempt.bearer, quote_key
                 )
-                quote = own_quotes.quote_of(client, asked, self._now())
-                with self._store.begin() as tx:
-                    tx.save_quote(reference, quote)
-                attempt = self.attempt(reference)
+                attempt = self._quoted(reference, own_quotes.quote_of(client, asked, self._now()))
             return self._opened(attempt, client.create_invoice(_new_invoice(attempt, invoice_key)))
         except _REFUSED as refusal:
             found = client.find_invoice(reference) if isinstance(refusal, BankRefused) else None
@@ -94,6 +88,13 @@ class Desk:
                 return self._opened(attempt, found)
             self._refused(reference, refusal)
             raise
+
+    def _quoted(self, reference: str, quote: Quote) -> Attempt:
+        """Keep the quote, unless another process has brought one meanwhile: that one stands then."""
+        with self._store.begin() as tx:
+            attempt = _locked(tx, reference)
+            tx.save_quote(reference, quote)
+        return evolve(attempt, quote=attempt.quote or quote)
 
     def _refused(self, reference: str, refusal: DepositTokenError) -> None:
         with self._store.begin() as tx:
@@ -107,9 +108,10 @@ class Desk:
             self._refused(attempt.reference, refusal)
             raise refusal
         with self._store.begin() as tx:
+            attempt = _locked(tx, attempt.reference)
             tx.save_invoice(attempt.reference, invoice.id, invoice.pay_url, invoice.instructions)
             tx.answer_intent(Verb.START, attempt.reference, "invoiced")
-        return self.attempt(attempt.reference)
+        return evolve(attempt, invoice=invoice.id, pay_url=invoice.pay_url, instructions=invoice.instructions)
 
     # -- the other verbs -----------------------------------------------------------------------------------
 
@@ -162,7 +164,7 @@ class Desk:
     def _over(self, intent: Intent, outcome: str, *, ends: bool = False) -> None:
         """This collection came to nothing, which `ends` its attempt; unless it was begun anew, or shown, meanwhile."""
         with self._store.begin() as tx:
-            attempt = next(one for one in tx.lock_attempt(intent.attempt) if one.reference == intent.attempt)
+            attempt = _locked(tx, intent.attempt)
             if intent not in tx.open_intents(intent.attempt) or (ends and attempt.history.observations):
                 return
             if ends:
@@ -218,8 +220,7 @@ class Desk:
         Whoever merely found the intent cannot know whether it was sent, and asks: see `resume`.
         """
         attempt = self.attempt(intent.attempt)
-        refunds = self._store.refunds_of(attempt.order_id)
-        refund = next(one for one in refunds if one.reference == intent.subject)
+        refund = next(one for one in self._store.order(attempt.order_id).refunds if one.reference == intent.subject)
         return self.refund(attempt, refund, intent, unseen=True)
 
     def _followed_up(self, intent: Intent, read: Callable[[], Applied | None]) -> Applied | None:
@@ -243,32 +244,33 @@ class Desk:
         to ask again is written down once the bank has answered (`decisions.ask_again`).
         """
         with self._store.begin() as tx:
-            tx.lock_attempt(reference)
+            attempt = _locked(tx, reference)
             tx.watch(reference, self._now())
             intents = tx.open_intents(reference)
         try:
-            applied = self._asked(reference, intents)
+            applied = self._asked(attempt, intents)
         except BankRefused:
             self._rest(reference, None)  # not for the last time: it has told nothing
             raise
-        self._rest(reference, ended_within)
+        if attempt.ended is not None or applied is None or applied.outcome is not Outcome.REPEATED:
+            self._rest(reference, ended_within)
         return applied
 
     def _rest(self, reference: str, ended_within: timedelta | None) -> None:
         """The bank has answered: an attempt that has ended is asked about more rarely from now on, and then no more."""
-        if self.attempt(reference).ended is None:
-            return
         with self._store.begin() as tx:
-            attempt = next(one for one in tx.lock_attempt(reference) if one.reference == reference)
-            refunding = any(refund.stage in UNFINISHED for refund in tx.refunds(reference))
-            unfinished = refunding or bool(tx.open_intents(reference))
-            tx.watch(reference, ask_again(attempt, self._now(), unfinished=unfinished, ended_within=ended_within))
+            attempt = _locked(tx, reference)
+            if attempt.ended is not None:
+                refunds = tx.refunds(reference)
+                unfinished = bool(tx.open_intents(reference)) or any(one.stage in UNFINISHED for one in refunds)
+                tx.watch(reference, ask_again(attempt, self._now(), unfinished=unfinished, ended_within=ended_within))
 
-    def _asked(self, reference: str, intents: tuple[Intent, ...]) -> Applied | None:
+    def _asked(self, attempt: Attempt, intents: tuple[Intent, ...]) -> Applied | None:
+        reference = attempt.reference
         for intent in intents:
             if intent.verb is Verb.START:
                 self.resume(intent)
-        attempt = self.attempt(reference)
+                attempt = self.attempt(reference)
         client = self.client(attempt.issuer)
         invoice = client.find_invoice(reference) if attempt.invoice is None else client.invoice(attempt.invoice)
         collected = any(intent.verb is Verb.COLLECT for intent in intents)
@@ -309,7 +311,7 @@ class Desk:
             self._repeat(
                 client,
                 intent,
-                lambda keyed: self.open(attempt.reference, keyed),
+                lambda keyed: self.open(attempt, keyed),
                 lambda: client.find_invoice(attempt.reference) is None,
             )
         else:
@@ -404,11 +406,10 @@ class Desk:
 
         Also those that it did not know when they were given up: they may arrive after all, and count then.
         """
-        if Capability.COLLECT not in client.issuer.capabilities:
+        attempt = self._store.attempt(invoice.reference) if Capability.COLLECT in client.issuer.capabilities else None
+        if attempt is None:
             return invoice
-        attempt = self._store.attempt(invoice.reference)
-        known = () if attempt is None else self._store.refunds_of(attempt.order_id)
-        mine = [one for one in known if one.attempt == invoice.reference]
+        mine = [one for one in self._store.order(attempt.order_id).refunds if one.attempt == invoice.reference]
         asked = [one.reference for one in mine if one.stage.counts or one.bank_id is None]
         found = [client.find_refund(reference) for reference in asked]
         return evolve(invoice, refunds=tuple(one for one in found if one is not None))
@@ -416,6 +417,17 @@ class Desk:
     def can(self, issuer: str, capability: Capability) -> bool:
         """Whether this issuer offers the capability."""
         return capability in self.client(issuer).issuer.capabilities
+
+
+def _locked(tx: Tx, reference: str) -> Attempt:
+    """The attempt, its order locked until the commit. Raises InvalidInput (``unknown_reference``)."""
+    return _known(next((one for one in tx.lock_attempt(reference) if one.reference == reference), None), reference)
+
+
+def _known(attempt: Attempt | None, reference: str) -> Attempt:
+    if attempt is None:
+        raise InvalidInput("unknown_reference", f"No attempt has the reference {reference!r}.")
+    return attempt
 
 
 def _both(first: Applied | None, second: Applied | None) -> Applied | None:

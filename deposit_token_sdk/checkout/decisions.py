@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
-from deposit_token_sdk.checkout.store import Attempt, RefundRecord
+from deposit_token_sdk.checkout.store import Attempt, OrderRecord, RefundRecord
 from deposit_token_sdk.errors import NotAllowed, OrderChanged
 from deposit_token_sdk.lifecycle import History, RefundStage, Stage, Standing, Status, held, settled
 from deposit_token_sdk.models import Refund
@@ -21,6 +21,14 @@ UNFINISHED = (RefundStage.REQUESTED, RefundStage.UNKNOWN, RefundStage.PENDING)
 
 EXPIRED = "expired"
 _REVIVABLE = (None, EXPIRED)
+
+
+def unfinished(kept: OrderRecord) -> tuple[Attempt, ...]:
+    """The attempts of an order about which its bank has more to say: the live one, what something waits for, and the
+    last one of an order that is not paid."""
+    waiting = {one.attempt for one in kept.refunds if one.stage in UNFINISHED} | {one.attempt for one in kept.intents}
+    last = kept.attempts[-1:] if kept.paid_by is None else ()
+    return tuple(one for one in kept.attempts if one.ended is None or one.reference in waiting or one in last)
 
 
 @frozen

@@ -141,7 +141,7 @@ class Checkout(Hooks):
         )
         intent = rooms.intents.to_start(asked.reference, asked.created_at)
         live = self._reserve(asked, intent)
-        return self._desk.open(asked.reference, intent) if live is None else self._continue(live, asked, intent)
+        return self._desk.open(asked, intent) if live is None else self._continue(live, asked, intent)
 
     def _refuse(self, refusal: Refusal) -> NoReturn:
         """Keep why the token is not offered, and nothing else."""
@@ -189,13 +189,13 @@ class Checkout(Hooks):
         else:
             self._replace(live)
         if self._reserve(asked, intent) is None:
-            return self._desk.open(asked.reference, intent)
+            return self._desk.open(asked, intent)
         raise _in_progress(asked)
 
     def _is_unsettled(self, live: Attempt) -> bool:
         """Whether a start or a cancellation was begun and has no answer: the buyer must not be sent to pay then."""
         verbs = (rooms.store.Verb.START, rooms.store.Verb.CANCEL, rooms.store.Verb.COLLECT)
-        intents = self.store.open_intents(live.order_id)
+        intents = self.store.order(live.order_id).intents
         return any(one.verb in verbs and one.attempt == live.reference for one in intents)
 
     def _replace(self, live: Attempt) -> None:
@@ -221,7 +221,7 @@ class Checkout(Hooks):
             tx.end_attempt(live.reference, "superseded")
 
     def _sent_back(self, attempt: Attempt) -> int:
-        refunds = self.store.refunds_of(attempt.order_id)
+        refunds = self.store.order(attempt.order_id).refunds
         return rooms.intents.sent_back(one for one in refunds if one.attempt == attempt.reference)
 
     def _quietly(self, reference: str) -> None:
@@ -238,7 +238,7 @@ class Checkout(Hooks):
         Raises NotAllowed (``nothing_to_cancel``), OrderChanged where money is on its way or has come, Unsupported,
         BankRefused, BankUnavailable, OutcomeUnknown.
         """
-        live = next((one for one in self.store.attempts(order_id) if one.ended is None), None)
+        live = next((one for one in self.store.order(order_id).attempts if one.ended is None), None)
         if live is None:
             raise NotAllowed("nothing_to_cancel", f"Order {order_id!r} has no live attempt.")
         require(self._desk.client(live.issuer).issuer, Capability.CANCEL)
@@ -330,12 +330,12 @@ class Checkout(Hooks):
             refund, intent = rooms.intents.reserve_refund(tx, attempt, amount, request, self._now())
         if intent is not None:
             self._send_back(self._desk.refund(attempt, refund, intent))
-        return next(one for one in self.store.refunds_of(order_id) if one.reference == refund.reference)
+        return next(one for one in self.store.order(order_id).refunds if one.reference == refund.reference)
 
     def refundable(self, reference: str) -> int:
         """Token units of this attempt that can still be sent back. Raises InvalidInput (``unknown_reference``)."""
         attempt = self._desk.attempt(reference)
-        return rooms.intents.refundable(attempt, self.store.refunds_of(attempt.order_id))
+        return rooms.intents.refundable(attempt, self.store.order(attempt.order_id).refunds)
 
     # -- the bank's news -----------------------------------------------------------------------------------
 
@@ -360,25 +360,16 @@ class Checkout(Hooks):
 
         Raises BankUnavailable, OutcomeUnknown, NotGenuine, NotOurs and Unreadable: what was known before stands.
         """
-        for attempt in self._unfinished(order_id):
+        for attempt in rooms.decisions.unfinished(self.store.order(order_id)):
             try:
                 self._send_back(self._desk.ask(attempt.reference))
             except BankRefused as refusal:
                 _LOG.warning("Asking about %s: %s", attempt.reference, refusal)
         return self.view(order_id)
 
-    def _unfinished(self, order_id: str) -> list[Attempt]:
-        attempts = self.store.attempts(order_id)
-        waiting = {one.attempt for one in self.store.refunds_of(order_id) if one.stage in rooms.decisions.UNFINISHED}
-        waiting |= {one.attempt for one in self.store.open_intents(order_id)}
-        unpaid = self.store.fulfilled_by(order_id) is None
-        return [
-            one for one in attempts if one.ended is None or one.reference in waiting or (unpaid and one is attempts[-1])
-        ]
-
     def view(self, order_id: str) -> OrderView:
         """How the order stands, read from the shop's own tables; the bank is not asked."""
-        return rooms.view.view(self.store, order_id)
+        return rooms.view.view(order_id, self.store.order(order_id))
 
     def reconcile(
         self,

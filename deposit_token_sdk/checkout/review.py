@@ -224,7 +224,7 @@ class Resolver:
 
     def _ask_first(self, review: Review) -> None:
         """A refund that the bank never took for one may have arrived meanwhile: it is not sent beside another then."""
-        found = self.store.refunds_of(review.order_id)
+        found = self.store.order(review.order_id).refunds
         if any(one.reference == review.subject and one.bank_id is None for one in found):
             with suppress(BankRefused):
                 self._ask(review)
@@ -240,14 +240,11 @@ class Resolver:
         try:
             self.desk.send_back(intent)
         except DepositTokenError as error:
-            waiting = any(one.subject == intent.subject for one in self._open_intents(intent))
+            order_id = self.desk.attempt(intent.attempt).order_id
+            waiting = any(one.subject == intent.subject for one in self.store.order(order_id).intents)
             if isinstance(error, BankRefused) and not waiting:
                 raise
             _LOG.warning("The refund %s is not sent yet, and a sweep will end it: %s", intent.subject, error)
-
-    def _open_intents(self, intent: Intent) -> tuple[Intent, ...]:
-        attempt = self.store.attempt(intent.attempt)
-        return () if attempt is None else self.store.open_intents(attempt.order_id)
 
     # -- accept ------------------------------------------------------------------------------------------------
 

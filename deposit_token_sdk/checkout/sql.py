@@ -26,7 +26,15 @@ from deposit_token_sdk.checkout.sql_seal import SqlSeals
 from deposit_token_sdk.checkout.sql_session import prepare_sqlite
 from deposit_token_sdk.checkout.sql_tables import metadata
 from deposit_token_sdk.checkout.sql_tx import SqlTx
-from deposit_token_sdk.checkout.store import Attempt, Decision, Intent, Outgoing, RefundRecord, Refusal, Review, Vitals
+from deposit_token_sdk.checkout.store import (
+    Attempt,
+    Decision,
+    OrderRecord,
+    Outgoing,
+    Refusal,
+    Review,
+    Vitals,
+)
 from deposit_token_sdk.models import Confirmation, Evidence
 
 __all__ = ["SqlStore", "SqlTx", "metadata", "prepare_sqlite"]
@@ -101,31 +109,19 @@ class SqlStore:
         with self._reading() as tx:
             return tx.find_attempt(reference)
 
-    def attempts(self, order_id: str) -> tuple[Attempt, ...]:
+    def order(self, order_id: str) -> OrderRecord:
         with self._reading() as tx:
-            return tx.find_attempts(order_id)
+            return tx.find_order(order_id)
 
     def refusals(self, order_id: str) -> tuple[Refusal, ...]:
         with self._reading() as tx:
             return tx.find_refusals(order_id)
-
-    def refunds_of(self, order_id: str) -> tuple[RefundRecord, ...]:
-        with self._reading() as tx:
-            return tx.find_refunds(t.refunds.c.attempt.in_(_references(order_id)))
-
-    def fulfilled_by(self, order_id: str) -> str | None:
-        with self._reading() as tx:
-            return tx.fulfilled_by(order_id)
 
     def evidence(self, order_id: str) -> tuple[Confirmation, ...]:
         kept = select(t.evidence).where(t.evidence.c.attempt.in_(_references(order_id))).order_by(t.evidence.c.number)
         with self._reading() as tx:
             rows = tx.session.execute(kept).mappings()
             return tuple(t.from_row(Confirmation, row, evidence=t.from_row(Evidence, row)) for row in rows)
-
-    def open_intents(self, order_id: str) -> tuple[Intent, ...]:
-        with self._reading() as tx:
-            return tx.find_intents(t.intents.c.attempt.in_(_references(order_id)))
 
     def reviews(self) -> tuple[Review, ...]:
         with self._reading() as tx:

@@ -152,7 +152,13 @@ def histories(of: str) -> Select[Any]:
     known = (o.c.movement, o.c.stage, o.c.units, o.c.accepted_at, w.c.word, f.c.reference.label("paid_by"))
     refunds = exists().where(t.refunds.c.attempt == a.c.reference).label("refunds")
     reviews = exists().where(t.reviews.c.reference == a.c.reference).label("reviews")
-    return select(a, *known, refunds, reviews).select_from(joined).where(_siblings(of)).order_by(a.c.number)
+    open_intent = exists().where(t.intents.c.attempt == a.c.reference, t.intents.c.answered_at.is_(None))
+    return (
+        select(a, *known, refunds, reviews, open_intent.label("intents"))
+        .select_from(joined)
+        .where(_siblings(of))
+        .order_by(a.c.number)
+    )
 
 
 @cache

@@ -26,6 +26,7 @@ from deposit_token_sdk.checkout.store import (
     Decision,
     Inbox,
     Intent,
+    OrderRecord,
     Outgoing,
     RefundRecord,
     Refusal,
@@ -40,10 +41,10 @@ from deposit_token_sdk.offers.policy import Ruling
 
 @define(eq=False)
 class _Memory:
-    """What was read of an order when it was locked, so that nobody else can have changed it since.
+    """What was read of an order when it was locked, so that nobody else can have added to it since.
 
     `locked` is the reference whose order was locked with the claim of a message: on SQLite that locks everything.
-    `paid_by` is by order; the others are references of attempts that have no refund, and no review.
+    `paid_by` is by order; the others are references of attempts that have no refund, no review, no open intent.
     """
 
     dialect: str = ""
@@ -52,6 +53,7 @@ class _Memory:
     paid_by: dict[str, str | None] = field(factory=dict)
     unrefunded: set[str] = field(factory=set)
     unreviewed: set[str] = field(factory=set)
+    unintended: set[str] = field(factory=set)
 
     def read(self, row: t.Row) -> None:
         """Remember what a row of `sql_statements.histories` says."""
@@ -60,6 +62,8 @@ class _Memory:
             self.unrefunded.add(row["reference"])
         if not row["reviews"]:
             self.unreviewed.add(row["reference"])
+        if not row["intents"]:
+            self.unintended.add(row["reference"])
 
 
 @frozen
@@ -227,12 +231,14 @@ class SqlTx:
         return self.session.execute(again.returning(literal_column("1"))).first() is not None
 
     def add_intent(self, intent: Intent) -> bool:
+        self._memory.unintended.discard(intent.attempt)
         added = self.insert(t.intents, t.as_row(t.intents, intent), "verb", "subject")
         if added:
             self.watch(intent.attempt, intent.made_at)
         return added
 
     def renew_intent(self, intent: Intent) -> None:
+        self._memory.unintended.discard(intent.attempt)
         row = t.as_row(t.intents, intent, answered_at=None, outcome=None)
         self._update(t.intents, {"verb": intent.verb.value, "subject": intent.subject}, **row)
         self.watch(intent.attempt, intent.made_at)
@@ -242,6 +248,8 @@ class SqlTx:
         self._update(t.intents, mine, "answered_at", answered_at=t.as_text(datetime.now(UTC)), outcome=outcome)
 
     def open_intents(self, attempt: str) -> tuple[Intent, ...]:
+        if attempt in self._memory.unintended:
+            return ()
         return self.find_intents(t.intents.c.attempt == attempt)
 
     def add_refund(self, refund: RefundRecord) -> RefundRecord | None:
@@ -276,9 +284,18 @@ class SqlTx:
         rows = self.session.execute(found.order_by(t.refusals.c.at, t.refusals.c.token)).mappings()
         return tuple(t.from_row(Refusal, row, ruling=t.from_json(Ruling, row["ruling"])) for row in rows)
 
-    def find_attempts(self, order_id: str) -> tuple[Attempt, ...]:
-        """All attempts of the order with their histories, oldest first, read without a lock."""
-        return self._attempts("order_id", order_id)
+    def find_order(self, order_id: str) -> OrderRecord:
+        """What is kept of the order, read without a lock."""
+        seen = _Memory()
+        attempts = self._attempts("order_id", order_id, seen)
+        mine = [one.reference for one in attempts]
+        refunded, intended = (any(one not in none for one in mine) for none in (seen.unrefunded, seen.unintended))
+        return OrderRecord(
+            attempts=attempts,
+            paid_by=seen.paid_by[order_id] if attempts else self.fulfilled_by(order_id),
+            refunds=self.find_refunds(t.refunds.c.attempt.in_(mine)) if refunded else (),
+            intents=self.find_intents(t.intents.c.attempt.in_(mine)) if intended else (),
+        )
 
     def find_intents(self, which: ColumnElement[bool]) -> tuple[Intent, ...]:
         """The unanswered intents of this condition, oldest first."""

@@ -128,6 +128,19 @@ class Intent:
 
 
 @frozen
+class OrderRecord:
+    """What is kept of an order, read at once and without a lock: its attempts and refunds, each oldest first.
+
+    `paid_by` is the reference of the attempt that paid it, `intents` are those that have no answer yet.
+    """
+
+    attempts: tuple[Attempt, ...]
+    paid_by: str | None
+    refunds: tuple[RefundRecord, ...]
+    intents: tuple[Intent, ...]
+
+
+@frozen
 class Review:
     """Something a person must look at. The triple of reference, reason and subject is unique.
 
@@ -396,24 +409,16 @@ class Store(Protocol):
         """The attempt, read without a lock."""
         ...
 
-    def attempts(self, order_id: str) -> tuple[Attempt, ...]:
-        """All attempts of the order, oldest first."""
+    def order(self, order_id: str) -> OrderRecord:
+        """What is kept of the order; of one that is not known, nothing."""
         ...
 
     def refusals(self, order_id: str) -> tuple[Refusal, ...]:
         """Which tokens were not offered for the order, and why, oldest first."""
         ...
 
-    def refunds_of(self, order_id: str) -> tuple[RefundRecord, ...]: ...
-
-    def fulfilled_by(self, order_id: str) -> str | None: ...
-
     def evidence(self, order_id: str) -> tuple[Confirmation, ...]:
         """The order's stored confirmations."""
-        ...
-
-    def open_intents(self, order_id: str) -> tuple[Intent, ...]:
-        """The order's intents that have no answer yet, read without a lock."""
         ...
 
     def reviews(self) -> tuple[Review, ...]:

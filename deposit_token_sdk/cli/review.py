@@ -86,16 +86,16 @@ def _decide(checkout: Checkout, number: int, verdict: str, by: str, note: str, *
 
     found = checkout.store.review(number)
     order_id = "" if found is None else found[0].order_id
-    before = checkout.store.fulfilled_by(order_id)
+    before = checkout.store.order(order_id).paid_by
     decision = checkout.resolve(number, Verdict(verdict), by=by, note=note)
     if as_json and found is not None:
         click.echo(json.dumps(_as_json(found[0], decision), ensure_ascii=False, indent=2))
         return
     click.echo(f"Review {number}: {decision.verdict}, by {decision.by}. Recorded.")
     if decision.refund is not None:
-        refund = next(one for one in checkout.store.refunds_of(order_id) if one.reference == decision.refund)
+        refund = next(one for one in checkout.store.order(order_id).refunds if one.reference == decision.refund)
         click.echo(f"Refund {refund.reference} of {refund.units} token units is {refund.stage.name.lower()}.")
-    elif before is None and checkout.store.fulfilled_by(order_id) is not None:
+    elif before is None and checkout.store.order(order_id).paid_by is not None:
         click.echo(f"Order {order_id} is paid now.")
     elif decision.verdict is Verdict.ACCEPT:
         click.echo("Nothing else was done: no unpaid order is covered by it.")

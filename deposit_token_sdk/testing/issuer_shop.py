@@ -336,7 +336,7 @@ class Shop:
 
     def refunds(self, order_id: str = ORDER) -> tuple[RefundRecord, ...]:
         """The order's refunds, as the shop has them."""
-        return self.store.refunds_of(order_id)
+        return self.store.order(order_id).refunds
 
     def received(self, attempt: Attempt) -> int:
         """Units that the shop knows to have come for it."""

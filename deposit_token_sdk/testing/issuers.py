@@ -218,7 +218,7 @@ class PaymentConformance:
             return
         with pytest.raises(Unsupported):
             shop.open(capture=Capture.MANUAL)
-        assert (shop.wire.seen, shop.store.attempts(ORDER)) == ([], ())
+        assert (shop.wire.seen, shop.store.order(ORDER).attempts) == ([], ())
 
     def test_an_order_is_cancelled_where_the_bank_can_and_can_still_be_bought(self, shop: Shop) -> None:
         attempt = shop.open()

@@ -59,9 +59,9 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
     def test_an_exception_rolls_back_all_that_the_block_wrote(self, store: Store) -> None:
         with pytest.raises(ZeroDivisionError), store.begin() as tx:
             _write_and_fail(tx)
-        assert store.attempts("A-1") == ()
+        assert store.order("A-1").attempts == ()
         assert store.refusals("A-1") == ()
-        assert store.fulfilled_by("A-1") is None
+        assert store.order("A-1").paid_by is None
         with store.begin() as tx:
             assert tx.claim(a_message()) is None
 
@@ -160,7 +160,7 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
             assert tx.refuse(a_refusal("A-2", buyer_country="KP"))
         assert store.refusals("A-1") == (a_refusal(), later)
         assert [refusal.buyer_country for refusal in store.refusals("A-2")] == ["KP"]
-        assert store.attempts("A-1") == ()
+        assert store.order("A-1").attempts == ()
         assert store.refusals("A-3") == ()
 
     def test_an_order_has_one_live_attempt(self, store: Store) -> None:
@@ -169,14 +169,14 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
             assert tx.add_attempt(an_attempt("s1", "A-2"))
         with store.begin() as tx:
             assert not tx.add_attempt(an_attempt("r2"))
-        assert [attempt.reference for attempt in store.attempts("A-1")] == ["r1"]
+        assert [attempt.reference for attempt in store.order("A-1").attempts] == ["r1"]
 
     def test_an_order_whose_attempt_ended_can_be_tried_again(self, store: Store) -> None:
         with store.begin() as tx:
             tx.add_attempt(an_attempt("r2"))
             tx.end_attempt("r2", "superseded")
             assert tx.add_attempt(an_attempt("r1"))
-        assert [(attempt.reference, attempt.ended) for attempt in store.attempts("A-1")] == [
+        assert [(attempt.reference, attempt.ended) for attempt in store.order("A-1").attempts] == [
             ("r2", "superseded"),
             ("r1", None),
         ]
@@ -198,7 +198,7 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
                 return tx.add_attempt(an_attempt(f"r{number}"))
 
         assert at_once(start).count(True) == 1
-        assert len(store.attempts("A-1")) == 1
+        assert len(store.order("A-1").attempts) == 1
 
     # --- locks --------------------------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
 
         done = at_once(lambda thread: [refund_60_of_100(reference, thread) for reference in paid_ones])
         assert [sum(of_one) for of_one in zip(*done, strict=True)] == [1] * len(paid_ones)
-        assert [len(store.refunds_of(f"order of {reference}")) for reference in paid_ones] == [1] * len(paid_ones)
+        assert [len(store.order(f"order of {reference}").refunds) for reference in paid_ones] == [1] * len(paid_ones)
 
     # --- what the bank has shown --------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
             tx.add_attempt(an_attempt("r1", ended="expired"))
             tx.add_attempt(an_attempt("r2"))
             tx.add_observations("r2", paid())
-        assert [attempt.history for attempt in store.attempts("A-1")] == [History(), paid()]
+        assert [attempt.history for attempt in store.order("A-1").attempts] == [History(), paid()]
 
     def test_a_movement_pays_the_reference_that_had_it_first(self, store: Store) -> None:
         with store.begin() as tx:
@@ -333,8 +333,8 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
             assert tx.fulfilled_by("A-1") == "r1"
         with store.begin() as tx:
             assert not tx.fulfil("A-1", "r2", LATER)
-        assert store.fulfilled_by("A-1") == "r1"
-        assert store.fulfilled_by("A-2") is None
+        assert store.order("A-1").paid_by == "r1"
+        assert store.order("A-2").paid_by is None
 
     def test_of_many_threads_one_fulfils_the_order(self, store: Store, at_once: Callable[..., list[Any]]) -> None:
         def fulfil(number: int) -> bool:
@@ -436,8 +436,8 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
             assert tx.add_refund(a_refund("f2")) == first
             assert tx.add_refund(a_refund("f3", request="page-2")) is None
             assert tx.refunds("r1") == (first, a_refund("f3", request="page-2"))
-        assert store.refunds_of("A-1") == (first, a_refund("f3", request="page-2"))
-        assert store.refunds_of("A-2") == ()
+        assert store.order("A-1").refunds == (first, a_refund("f3", request="page-2"))
+        assert store.order("A-2").refunds == ()
 
     def test_a_refunds_progress_is_kept_and_a_known_bank_id_stays(self, store: Store) -> None:
         with store.begin() as tx:
@@ -479,7 +479,7 @@ class StoreConformance(QueueConformance, SealConformance, BooksConformance):
         with store.begin() as tx:
             tx.add_attempt(an_attempt())
             tx.add_intent(an_intent())
-        assert store.open_intents("A-1") == (an_intent(),)
+        assert store.order("A-1").intents == (an_intent(),)
         with store.begin() as tx:
             tx.answer_intent(Verb.START, "r1", "invoiced")
-        assert store.open_intents("A-1") == ()
+        assert store.order("A-1").intents == ()

@@ -77,7 +77,7 @@ def buy(watch: Watch, timeline: Timeline, bank: str, shop: str, store: SqlStore,
         token = paid_in(environ)
         order_id, page = order(browser, shop, bank, token)
     with step("quote and invoice"):
-        attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
+        attempt = required(next(iter(store.order(order_id).attempts), None), "the shop has no attempt to pay")
         quote = required(attempt.quote, "the bank gave no quote")
         tell_price(timeline, attempt, quote)
     with step("approval"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import partial
 from pathlib import Path
 
 from deposit_token_sdk import SqlStore
@@ -93,10 +92,10 @@ def tell_sweep(stage: Stage, timeline: Timeline, worker: Process, bank: str, sho
     """That the sweep finds a payment of which the shop never heard."""
     with step("sweep"):
         order_id, _ = order(Browser(), shop, bank)
-        attempt = required(next(iter(store.attempts(order_id)), None), "the shop has no attempt to pay")
+        attempt = required(next(iter(store.order(order_id).attempts), None), "the shop has no attempt to pay")
         control(bank, "drop_webhooks", invoice=attempt.invoice, count=None)
         control(bank, "pay", invoice=attempt.invoice)
-        stage.watch.until(partial(store.fulfilled_by, order_id), "the sweep did not find the payment")
+        stage.watch.until(lambda: store.order(order_id).paid_by, "the sweep did not find the payment")
         if taken_by_webhook(bank, attempt.invoice):
             raise StepFailed("a webhook came that was to be lost")
         by = ran(stage, worker, "sweep")

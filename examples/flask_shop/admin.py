@@ -152,7 +152,7 @@ def order(order_id: str) -> str:
     found = _order(order_id)
     view = payments().ask(order_id) if _looks.allows(order_id) else payments().checkout.view(order_id)
     store = payments().store
-    attempts, reviewed = store.attempts(order_id), store.all_reviews(order_id)
+    attempts, reviewed = view.attempts, store.all_reviews(order_id)
     return render_template(
         "admin/order.html",
         received=[_received(attempt, view.refunds) for attempt in attempts],

@@ -129,7 +129,7 @@ def page(order: Order, view: OrderView) -> Page:
     attempt, word, before = view.attempt, situation(view), None
     if attempt and attempt.quote and word is Situation.WAITING:
         agreed = invoice.agreements(order.id)
-        before = invoice.agreed_before(payments().store.attempts(order.id), attempt, agreed)
+        before = invoice.agreed_before(payments().store.order(order.id).attempts, attempt, agreed)
         if before and before.due != attempt.quote.due and attempt.reference not in agreed:
             word = Situation.NEW_TOTAL
     standing = attempt.standing if attempt else None

@@ -120,7 +120,7 @@ class Payments:
         view = self.checkout.view(order_id)
         if view.paid or view.attempt is None:
             return view
-        whole = (attempt for attempt in self.store.attempts(order_id) if _paid_whole(attempt, view.refunds))
+        whole = (attempt for attempt in view.attempts if _paid_whole(attempt, view.refunds))
         return evolve(view, attempt=next(whole, view.attempt))
 
 

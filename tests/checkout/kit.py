@@ -153,7 +153,7 @@ def due_of(attempt: Attempt) -> int:
 
 def refund_of(shop: Shop, order_id: str = "A-1") -> RefundRecord:
     """The order's only refund."""
-    (refund,) = shop.checkout.store.refunds_of(order_id)
+    (refund,) = shop.checkout.store.order(order_id).refunds
     return refund
 
 

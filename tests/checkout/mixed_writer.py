@@ -75,7 +75,7 @@ def play(checkout: Checkout, job: dict[str, Any], role: str, name: str) -> str:
 def until_paid(checkout: Checkout, order: str) -> None:
     """A refund of what has not come is refused; so that one is made, each asks again once the order is paid."""
     deadline = time.monotonic() + 60
-    while checkout.store.fulfilled_by(order) is None and time.monotonic() < deadline:
+    while checkout.store.order(order).paid_by is None and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

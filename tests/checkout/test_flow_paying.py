@@ -321,7 +321,7 @@ def test_input_that_cannot_be_right_is_refused_before_anything_is_written(shop: 
     with pytest.raises(InvalidInput) as refused:
         shop.start(price=Money("0", "EUR"))
     assert refused.value.reason == "price_not_positive"
-    assert shop.checkout.store.attempts("A-1") == ()
+    assert shop.checkout.store.order("A-1").attempts == ()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ pytestmark = ON_BOTH
 
 
 def refund_of(shop: Shop, reference: str) -> RefundRecord:
-    return next(one for one in shop.checkout.store.refunds_of("A-1") if one.reference == reference)
+    return next(one for one in shop.checkout.store.order("A-1").refunds if one.reference == reference)
 
 
 def test_a_full_refund_brings_the_banks_ledger_to_nothing(shop: Shop) -> None:
@@ -35,7 +35,7 @@ def test_parts_of_the_price_end_at_the_exact_rest(shop: Shop) -> None:
         for number, part in enumerate(("3.34", "3.33", "3.33"))
     ]
     assert sum(units) == attempt.quote.due
-    shop.until(lambda: all(one.stage is RefundStage.DONE for one in shop.checkout.store.refunds_of("A-1")))
+    shop.until(lambda: all(one.stage is RefundStage.DONE for one in shop.checkout.store.order("A-1").refunds))
     assert shop.bank_received(attempt.reference) == 0
 
 
@@ -122,7 +122,7 @@ def test_a_refund_that_cannot_be_is_refused_and_the_bank_is_not_asked(
     with pytest.raises(NotAllowed) as refused:
         shop.checkout.refund("A-1", amount, request="page-1")
     assert refused.value.reason == reason
-    assert shop.checkout.store.refunds_of("A-1") == ()
+    assert shop.checkout.store.order("A-1").refunds == ()
     assert attempt.quote is not None
     assert shop.bank_received(attempt.reference) == attempt.quote.due
 

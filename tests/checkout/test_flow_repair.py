@@ -63,7 +63,7 @@ def test_a_lost_answer_is_unknown_keeps_its_key_and_is_repaired_by_asking(shop: 
     assert len(carrier.keys) == 2
     assert len(set(carrier.keys)) == 1
     assert unknown.value.key == carrier.keys[0]
-    assert unknown.value.reference == shop.checkout.store.attempts("A-1")[0].reference
+    assert unknown.value.reference == shop.checkout.store.order("A-1").attempts[0].reference
     assert shop.checkout.view("A-1").unknown
     again(shop).reconcile()
     assert len(invoices_of(shop)) == 1
@@ -88,7 +88,7 @@ def test_a_refunds_500_kept_under_the_key_is_repaired_and_sent_once(shop: Shop, 
     with pytest.raises(OutcomeUnknown):
         fragile(shop, Transport(), attempts=2).refund("A-1", 700, request="page-1")
     assert fragile(shop, Transport(), attempts=2).reconcile().failed == ()
-    shop.until(lambda: shop.checkout.store.refunds_of("A-1")[0].stage is RefundStage.DONE)
+    shop.until(lambda: shop.checkout.store.order("A-1").refunds[0].stage is RefundStage.DONE)
     sent = [entry["units"] for entry in shop.bank.control.ledger(attempt.reference) if entry["kind"] == "refund"]
     assert sent == ["700"]
 
@@ -134,14 +134,14 @@ def test_a_refund_killed_before_or_after_its_call_is_sent_once(shop: Shop, after
     shop.lose_webhooks()  # a sweep passes over an order about which a webhook is just being applied
     with pytest.raises(Killed):
         fragile(shop, Fragile("POST /refunds", after=after)).refund("A-1", 700, request="page-1")
-    (refund,) = shop.checkout.store.refunds_of("A-1")
+    (refund,) = shop.checkout.store.order("A-1").refunds
     shop.checkout.refund("A-1", 700, request="page-1")
     done = again(shop).reconcile()
     assert (done.asked, done.applied, done.failed) == (1, 1, ())
-    shop.until(lambda: shop.checkout.store.refunds_of("A-1")[0].stage is RefundStage.DONE)
+    shop.until(lambda: shop.checkout.store.order("A-1").refunds[0].stage is RefundStage.DONE)
     sent = [entry for entry in shop.bank.control.ledger(attempt.reference) if entry["kind"] == "refund"]
     assert [entry["units"] for entry in sent] == ["700"]
-    assert shop.checkout.store.refunds_of("A-1")[0].reference == refund.reference
+    assert shop.checkout.store.order("A-1").refunds[0].reference == refund.reference
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -216,7 +216,7 @@ def test_what_the_bank_refuses_ends_the_attempt_and_the_order_can_start_anew(sho
         shop.start(token="KINEXYS-USD")
     assert refused.value.code == "unknown_token"
     assert refused.value.request_id
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     assert attempt.ended == "refused:unknown_token"
     assert shop.start().ended is None
 
@@ -237,7 +237,7 @@ def test_a_quote_that_expired_while_the_shop_was_down_ends_the_attempt_on_the_ba
     shop.bank.control.advance(3600)
     done = again(shop).reconcile()
     assert [reason for _, reason in done.failed] == ["quote_expired"]
-    (ended,) = shop.checkout.store.attempts("A-1")
+    (ended,) = shop.checkout.store.order("A-1").attempts
     assert ended.ended == "refused:quote_expired"
     assert shop.start(checkout=again(shop)).ended is None
 
@@ -247,7 +247,7 @@ def test_a_bank_that_cannot_be_reached_has_done_nothing_and_the_next_start_goes_
     with pytest.raises(BankUnavailable) as refused:
         shop.start(checkout=shop.restarted(client=Client.from_env(nobody)))
     assert refused.value.reason == "unreachable"
-    (first,) = shop.checkout.store.attempts("A-1")
+    (first,) = shop.checkout.store.order("A-1").attempts
     assert first.ended is None
     attempt = shop.start()
     assert attempt.reference == first.reference

@@ -25,7 +25,7 @@ def test_an_order_whose_name_is_too_long_is_refused_before_anything_is_written(s
     assert refused.value.reason == "text_too_long"
     assert "order_id" in str(refused.value)
     assert shop.bank.control.invoices(merchant=shop.merchant) == []
-    assert shop.checkout.store.attempts(order_id) == ()
+    assert shop.checkout.store.order(order_id).attempts == ()
 
 
 def test_half_a_character_in_a_name_is_refused_by_name(shop: Shop) -> None:

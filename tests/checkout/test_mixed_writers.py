@@ -158,7 +158,7 @@ def test_the_same_event_at_once_from_all_is_one_fulfilment(writers: Writers) -> 
     attempt = writers.paid_at_the_bank("the same")
     assert set(writers.play(attempt, ["webhook"] * 16)) == {"webhook: 200"}
     assert writers.hooks_of("the same") == {("paid", attempt.reference): 1}
-    assert writers.shop.checkout.store.fulfilled_by("the same") == attempt.reference
+    assert writers.shop.checkout.store.order("the same").paid_by == attempt.reference
 
 
 def assert_right(writers: Writers, attempt: Attempt) -> None:
@@ -168,7 +168,7 @@ def assert_right(writers: Writers, attempt: Attempt) -> None:
     assert [entry["kind"] for entry in shop.bank.control.ledger(attempt.reference)].count("payment") == 1
     assert shop.bank_received(attempt.reference) == due_of(attempt) - sixty_percent(attempt)
     assert writers.hooks_of(order) == {("paid", attempt.reference): 1, ("refunded", refund): 1}
-    assert shop.checkout.store.fulfilled_by(order) == attempt.reference
+    assert shop.checkout.store.order(order).paid_by == attempt.reference
     assert writers.receipts_of(order) == [f"receipt {order}"]
     assert shop.reviews() == []
     assert not shop.checkout.view(order).unknown
@@ -177,7 +177,7 @@ def assert_right(writers: Writers, attempt: Attempt) -> None:
 
 def one_refund(shop: Shop, attempt: Attempt) -> str:
     """The order's only refund that counts, which is done."""
-    (refund,) = (one for one in shop.checkout.store.refunds_of(attempt.order_id) if one.stage.counts)
+    (refund,) = (one for one in shop.checkout.store.order(attempt.order_id).refunds if one.stage.counts)
     assert refund.stage is RefundStage.DONE
     assert refund.units == sixty_percent(attempt)
     return refund.reference

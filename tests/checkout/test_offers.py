@@ -83,8 +83,8 @@ def test_a_refused_start_writes_the_refusal_alone_and_does_not_ask_the_bank(
     assert watched.calls == []
     assert shop.bank.control.invoices(merchant=shop.merchant) == []
     store = shop.checkout.store
-    assert store.attempts("A-1") == ()
-    assert store.open_intents("A-1") == ()
+    assert store.order("A-1").attempts == ()
+    assert store.order("A-1").intents == ()
     (kept,) = store.refusals("A-1")
     assert (kept.token, kept.buyer_country, kept.ruling.reason) == ("SBUSD", "CN", "mainland_china")
     assert str(error) == f"{kept.ruling.text} [{kept.ruling.basis}]"
@@ -199,7 +199,7 @@ def test_the_shops_screening_is_asked_last_and_its_word_is_kept(shop: Shop) -> N
     error = refused(shop, shop.checkout, order_id="A-2")
     assert (error.reason, str(error)) == ("screened", "On our list. [the shop's own rules]")
     assert [one.ruling.ground for one in shop.checkout.store.refusals("A-2")] == [Ground.SHOP]
-    assert shop.checkout.store.attempts("A-2") == ()
+    assert shop.checkout.store.order("A-2").attempts == ()
 
 
 def test_a_screening_that_fails_is_a_refusal(shop: Shop) -> None:

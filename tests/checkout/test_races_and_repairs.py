@@ -115,7 +115,7 @@ def test_after_two_repairs_at_once_what_is_left_is_refunded_and_not_a_unit_more(
 def test_a_step_whose_keys_another_process_has_renewed_goes_on_under_those(shop: Shop) -> None:
     with pytest.raises(Killed):
         shop.start(checkout=fragile(shop, Fragile("POST /quotes", after=False)))
-    (unlucky,) = shop.checkout.store.open_intents("A-1")
+    (unlucky,) = shop.checkout.store.order("A-1").intents
 
     def renewed() -> Intent | None:
         with shop.checkout.store.begin() as tx:
@@ -126,7 +126,7 @@ def test_a_step_whose_keys_another_process_has_renewed_goes_on_under_those(shop:
     assert first is not None
     assert first.keys != unlucky.keys
     assert second == first
-    assert shop.checkout.store.open_intents("A-1") == (first,)
+    assert shop.checkout.store.order("A-1").intents == (first,)
     with shop.checkout.store.begin() as tx:
         tx.answer_intent(unlucky.verb, unlucky.subject, "done")
     assert renewed() is None
@@ -192,7 +192,7 @@ def test_a_start_that_two_processes_repair_at_once_opens_one_invoice_under_the_q
     both = Overtaking(shop)
     at_once(both.first, both.second)
     again(shop).reconcile()
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     (invoice,) = invoices_of(shop)
     assert attempt.ended is None
     assert attempt.quote is not None
@@ -248,7 +248,7 @@ def test_attempts_stand_in_the_order_they_were_made_whatever_a_servers_clock_say
     shop.bank.control.decline(first.reference)
     shop.checkout.refresh("A-1")
     second = shop.start(checkout=shop.restarted(now=later(seconds=-30)))
-    assert [one.reference for one in shop.checkout.store.attempts("A-1")] == [first.reference, second.reference]
+    assert [one.reference for one in shop.checkout.store.order("A-1").attempts] == [first.reference, second.reference]
     shop.bank.control.pay(second.reference)
     shop.checkout.reconcile()
     assert shop.fulfilled() == [("A-1", second.reference)]
@@ -280,7 +280,7 @@ def test_an_invoice_whose_first_request_was_merely_slow_is_the_attempts(shop: Sh
         shop.start(checkout=slow)
     slow.reconcile()
     again(shop).reconcile()
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     (invoice,) = invoices_of(shop)
     assert (attempt.ended, attempt.invoice) == (None, invoice["id"])
     shop.bank.control.pay(attempt.reference)
@@ -433,7 +433,7 @@ def test_an_interrupted_cancel_is_finished_before_its_order_is_started_again(sho
 def test_an_invoice_that_only_a_webhook_told_of_can_be_refunded(shop: Shop) -> None:
     with pytest.raises(Killed):
         shop.start(checkout=fragile(shop, Fragile("POST /invoices", after=True)))
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     shop.bank.control.pay(attempt.reference)
     shop.until(lambda: shop.checkout.view("A-1").paid)
     assert attempt_of(shop, attempt.reference).invoice == invoices_of(shop)[0]["id"]

@@ -150,15 +150,23 @@ def the_outbox(store: SqlStore) -> None:
 
 def a_page(store: SqlStore) -> None:
     store.attempt("x7")
-    store.attempts("X-7")
-    store.refunds_of("X-7")
-    store.fulfilled_by("X-7")
+    assert [one.reference for one in store.order("X-7").refunds] == ["f x7"]
+    assert [one.subject for one in store.order("A-1").intents] == ["r1"]
     store.evidence("X-7")
-    store.open_intents("X-7")
     store.all_reviews("X-7")
     with store.begin() as tx:
         tx.review(7)
         tx.decision(7)
+
+
+def test_a_page_of_an_order_without_refunds_or_open_calls_is_one_statement(
+    grown: SqlStore, database: sa.Engine
+) -> None:
+    with grown.begin() as tx:
+        tx.answer_intent(Verb.START, "r1", "invoiced")
+    with watched(database) as statements:
+        kept = grown.order("A-1")
+    assert (len(statements), len(kept.attempts), kept.intents) == (1, 1, ())
 
 
 def the_sealer(store: SqlStore) -> None:

@@ -437,7 +437,7 @@ def test_the_first_statement_of_a_transaction_writes_or_locks(store: SqlStore, s
 
 def test_reading_through_the_store_leaves_no_transaction_behind(store: SqlStore, shared: Shared) -> None:
     assert not shared().in_transaction()
-    assert store.attempts("A-1") == ()
+    assert store.order("A-1").attempts == ()
     assert store.installation() == store.installation()
     assert not shared().in_transaction()
 
@@ -448,7 +448,7 @@ def test_reading_through_the_store_leaves_the_shops_unsaved_changes_as_they_are(
     store.installation()
     order = Order(id="A-2", status="open")
     shared.add(order)
-    assert store.attempts("A-1") == ()
+    assert store.order("A-1").attempts == ()
     assert store.evidence("A-1") == ()
     assert order in shared.new
     shared.commit()

@@ -127,7 +127,7 @@ def test_four_processes_of_sixteen_threads_claim_each_event_once_and_none_is_loc
     assert len(outcomes) == PROCESSES * THREADS * ROUNDS
     with made.begin() as tx:
         assert set(tx.session.execute(sa.text("SELECT shipped FROM shop_orders")).scalars()) == {1}
-    assert [made.attempts(order)[0].history for order in orders] == [paid(order) for order in orders]
+    assert [made.order(order).attempts[0].history for order in orders] == [paid(order) for order in orders]
 
 
 def race(url: str) -> list[str]:
@@ -227,7 +227,7 @@ def test_a_text_with_a_nul_character_is_refused_by_name(made: SqlStore) -> None:
     with pytest.raises(InvalidInput) as refused, made.begin() as tx:
         tx.add_attempt(an_attempt(content="basket\0"))
     assert refused.value.reason == "nul_in_text"
-    assert made.attempts("A-1") == ()
+    assert made.order("A-1").attempts == ()
 
 
 # --- settings of the engine ---------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_an_engine_that_translates_our_tables_into_another_schema_is_refused_and
 ) -> None:
     SqlStore(sessionmaker(database)).create_schema()
     store = SqlStore(sessionmaker(database.execution_options(schema_translate_map={None: "tenant"})))
-    for use in (store.create_schema, store.installation, lambda: store.attempts("A-1")):
+    for use in (store.create_schema, store.installation, lambda: store.order("A-1").attempts):
         with pytest.raises(ConfigurationError, match=r"'tenant'.*search_path") as refused:
             use()
         assert refused.value.reason == "schema_translate_map"

@@ -378,7 +378,7 @@ def test_an_answer_to_a_late_payment_that_is_none_is_a_failure_of_the_hook_and_a
     shop: Shop, answer: object
 ) -> None:
     late_payment(shop, answer)
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     assert shop.reviews() == ["hook_failed"]
     assert shop.fulfilled() == []
     assert refunds_sent(shop, attempt) == []
@@ -389,7 +389,7 @@ def test_an_answer_to_a_late_payment_that_is_none_is_a_failure_of_the_hook_and_a
 
 def test_the_plain_text_of_an_answer_to_a_late_payment_is_that_answer(shop: Shop) -> None:
     late_payment(shop, "accept")
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     assert shop.fulfilled() == [("A-1", attempt.reference)]
     assert shop.bank_received(attempt.reference) == due_of(attempt)
     assert shop.reviews() == []
@@ -397,7 +397,7 @@ def test_the_plain_text_of_an_answer_to_a_late_payment_is_that_answer(shop: Shop
 
 def test_a_late_payment_is_sent_back_whole_on_the_plain_text_of_that_answer(shop: Shop) -> None:
     late_payment(shop, "refund")
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     assert shop.bank_received(attempt.reference) == 0
     assert refunds_sent(shop, attempt) == [due_of(attempt)]
     assert shop.fulfilled() == []

@@ -93,7 +93,7 @@ def test_past_the_keys_life_an_invoice_that_the_bank_knows_is_taken_and_none_is_
     told = swept_later(shop, **PAST_THE_KEYS_LIFE)
     assert told.keys == []
     (invoice,) = invoices_of(shop)
-    (attempt,) = shop.checkout.store.attempts("A-1")
+    (attempt,) = shop.checkout.store.order("A-1").attempts
     assert attempt.invoice == invoice["id"]
 
 
@@ -133,7 +133,7 @@ def test_a_payment_that_is_stuck_on_its_way_is_asked_about_until_it_settles(shop
     assert not shop.checkout.view("A-1").paid
     shop.bank.control.settle(attempt.reference)
     swept_later(shop, minutes=20.0)
-    assert shop.checkout.store.fulfilled_by("A-1") == attempt.reference
+    assert shop.checkout.store.order("A-1").paid_by == attempt.reference
 
 
 def test_an_unpaid_attempt_is_ended_on_the_banks_word_once_it_has_run_out(shop: Shop) -> None:

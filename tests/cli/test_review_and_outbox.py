@@ -134,7 +134,7 @@ def test_an_accepted_late_payment_is_told_to_have_paid_the_order(world: World) -
     done = world.run("review", str(number), "--accept", "--by", "anna", "--note", "still in stock")
     assert done.exit_code == 0, done.output
     assert done.output == f"Review {number}: accept, by anna. Recorded.\nOrder A-1 is paid now.\n"
-    assert world.store.fulfilled_by("A-1") == "r1"
+    assert world.store.order("A-1").paid_by == "r1"
 
 
 def test_what_fulfils_nothing_says_so(world: World) -> None:

@@ -60,7 +60,7 @@ def placed(app: Flask, visitor: Visitor, checkout: Checkout) -> Attempt:
     page = visitor.post("/checkout", token="SBUSD", country="DE")
     order = re.search(r'data-order="([^"]+)"', page)
     assert order
-    return checkout.store.attempts(order[1])[0]
+    return checkout.store.order(order[1]).attempts[0]
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def attempts(app: Flask, keep: Callable[[], dict[str, Any]]) -> Callable[[], tup
     def read() -> tuple[Attempt, ...]:
         order = keep()["id"]
         with app.app_context():
-            found: tuple[Attempt, ...] = app.extensions["payments"].store.attempts(order)
+            found: tuple[Attempt, ...] = app.extensions["payments"].store.order(order).attempts
             return found
 
     return read

@@ -51,7 +51,7 @@ def test_a_country_where_nothing_is_offered_is_refused_with_a_text_and_the_bank_
     assert bank.control.invoices() == []
     with app.app_context():
         store = app.extensions["payments"].store
-        assert store.attempts(keep()["id"]) == ()
+        assert store.order(keep()["id"]).attempts == ()
         assert [one.ruling.reason for one in store.refusals(keep()["id"])] == ["mainland_china"]
     assert "To be paid" in check_out(visitor, country="DE")
 

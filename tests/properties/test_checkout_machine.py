@@ -249,7 +249,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_shop_stands_as_the_model_says(self) -> None:
-        stands = {one.reference: self._stands(one) for order in "AB" for one in self.shop.store.attempts(order)}
+        stands = {one.reference: self._stands(one) for order in "AB" for one in self.shop.store.order(order).attempts}
         assert stands == {one.reference: self._predicted(one) for one in self.model.attempts}
 
     @invariant()
@@ -310,7 +310,7 @@ class Machine(RuleBasedStateMachine):
     def _stands(self, attempt: Attempt) -> tuple[str, int, str | None, dict[str, str]]:
         standing = attempt.standing
         assert standing is not None
-        refunds = self.shop.store.refunds_of(attempt.order_id)
+        refunds = self.shop.store.order(attempt.order_id).refunds
         stages = {one.reference: one.stage.name.lower() for one in refunds if one.attempt == attempt.reference}
         return standing.status.value, standing.received, attempt.ended, stages
 
@@ -337,7 +337,7 @@ class Machine(RuleBasedStateMachine):
         self.shop.checkout.refund(attempt.order, amount, request=f"page-{self.requests}", reference=reference)
 
     def _refunds(self, attempt: model.Attempt) -> list[Any]:
-        return [one for one in self.shop.store.refunds_of(attempt.order) if one.attempt == attempt.reference]
+        return [one for one in self.shop.store.order(attempt.order).refunds if one.attempt == attempt.reference]
 
     def _attempt(self, pick: int) -> model.Attempt:
         return self.model.attempts[-1 - pick % len(self.model.attempts)]

@@ -216,7 +216,7 @@ def test_a_basket_that_changes_before_the_buyer_agreed_is_superseded_here(tmp_pa
         first = shop.start()
         second = shop.start(price="99.00")
         assert second.reference != first.reference
-        assert shop.checkout.store.attempts("A-1")[0].ended == "superseded"
+        assert shop.checkout.store.order("A-1").attempts[0].ended == "superseded"
         assert shop.checkout.collect("A-1").paid
         assert shop.initiations()[-1].body
         with pytest.raises(NotAllowed) as paid:
@@ -301,7 +301,7 @@ def test_a_price_in_another_currency_is_unsupported_before_anything_is_written(t
     with jpmorgan.shop(tmp_path, version) as shop:
         with pytest.raises(Unsupported):
             shop.start(currency="USD")
-        assert (shop.wire.seen, shop.checkout.store.attempts("A-1")) == ([], ())
+        assert (shop.wire.seen, shop.checkout.store.order("A-1").attempts) == ([], ())
 
 
 @VERSIONS
@@ -312,8 +312,8 @@ def test_an_order_nobody_agreed_to_expires_and_is_not_collected_any_more(tmp_pat
         with pytest.raises(NotAllowed) as refused:
             shop.checkout.collect("A-1")
         assert refused.value.reason == "quote_expired"
-        until(lambda: shop.checkout.refresh("A-1").attempt is None or shop.checkout.store.attempts("A-1")[0].ended)
-        assert shop.checkout.store.attempts("A-1")[0].ended == "expired"
+        until(lambda: shop.checkout.refresh("A-1").attempts[0].ended)
+        assert shop.checkout.view("A-1").attempts[0].ended == "expired"
         assert shop.start().reference != attempt.reference
 
 

@@ -82,7 +82,7 @@ def test_a_worker_that_comes_late_does_not_end_a_collection_that_was_begun_anew(
         shop.wire.transport = Watched(before=meanwhile)
         shop.checkout.reconcile()
         assert len(shop.initiations()) == 2
-        assert shop.checkout.store.attempts("A-1")[0].ended is None
+        assert shop.checkout.store.order("A-1").attempts[0].ended is None
         assert shop.checkout.view("A-1").unknown
 
 
@@ -109,7 +109,7 @@ def test_a_payment_that_is_shown_while_a_worker_gives_it_up_is_waited_for(tmp_pa
 
         shop.wire.transport = Watched(after=meanwhile)
         shop.checkout.reconcile()
-        pending = shop.checkout.store.attempts("A-1")[0]
+        pending = shop.checkout.store.order("A-1").attempts[0]
         assert pending.standing is not None
         assert pending.standing.status is Status.PENDING
         assert pending.ended is None

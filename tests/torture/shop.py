@@ -34,6 +34,7 @@ from deposit_token_sdk.checkout import review
 from deposit_token_sdk.checkout.hooks import Late, News
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.checkout.store import Verdict
+from deposit_token_sdk.checkout.view import OrderView
 from deposit_token_sdk.integrations.flask import webhooks
 from deposit_token_sdk.lifecycle import Stage
 from deposit_token_sdk.words import Capture
@@ -216,7 +217,8 @@ def _for_the_clerk(app: Flask, checkout: Checkout) -> None:
 
     @app.post("/reviews/<int:number>/<verdict>")
     def decide(number: int, verdict: str) -> Response:
-        return _tried(lambda: checkout.resolve(number, Verdict(verdict), by="clerk")) or _answer(200)
+        told = _tried(lambda: checkout.resolve(number, Verdict(verdict), by="clerk"))
+        return told if isinstance(told, Response) else _answer(200)
 
 
 def _upsert(db: Session, row: dict[str, str]) -> None:
@@ -230,10 +232,10 @@ def _amount(form: dict[str, str]) -> int | Money:
 
 def _told(act: Callable[[], object], checkout: Checkout, order_id: str) -> Response:
     """200 and how the order stands; 409 and why not; 503: nobody knows yet, ask again."""
-    refusal = _tried(act)
-    if refusal is not None:
-        return refusal
-    view = checkout.view(order_id)
+    told = _tried(act)
+    if isinstance(told, Response):
+        return told
+    view = told if isinstance(told, OrderView) else checkout.view(order_id)
     attempt = view.attempt
     standing = None if attempt is None else attempt.standing
     return _answer(
@@ -248,14 +250,14 @@ def _told(act: Callable[[], object], checkout: Checkout, order_id: str) -> Respo
     )
 
 
-def _tried(act: Callable[[], object]) -> Response | None:
+def _tried(act: Callable[[], object]) -> object:
+    """What came of it, or the answer that says why nothing did."""
     try:
-        act()
+        return act()
     except (OutcomeUnknown, BankUnavailable) as error:
         return _answer(503, reason=error.reason)
     except DepositTokenError as error:
         return _answer(409, reason=error.reason, detail=str(error))
-    return None
 
 
 def _answer(code: int, /, **told: object) -> Response:
