@@ -15,7 +15,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select, update
 
-from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, outbox
+from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, memory, outbox
 from deposit_token_sdk.sandbox.clock import BusinessClock
 from deposit_token_sdk.sandbox.desk import Desk, House
 from deposit_token_sdk.sandbox.faults import Faults
@@ -36,6 +36,8 @@ BUYERS: Final[Mapping[str, tuple[str, int]]] = {
 """The demo buyers: their names and how many whole tokens of each kind they start with."""
 WORKING_BALANCE: Final = 100_000
 """Whole tokens of each kind a merchant starts with: a refund at the merchant's cost may exceed what came in."""
+_TIDY: Final = timedelta(minutes=1)
+"""How often, in real time, old answers and nonces are thrown away."""
 
 
 class Bank:
@@ -48,6 +50,7 @@ class Bank:
         self._closing = threading.Event()
         self._database = Database(database_url, durable=durable)
         self._listeners: list[Callable[[], None]] = []
+        self._tidied = clock.real_now()
         with self._database.transaction() as db:
             self.clock = BusinessClock(timedelta(microseconds=int(fact(db, "clock_offset", lambda: "0"))))
             self.page_secret = bytes.fromhex(fact(db, "page_secret", lambda: secrets.token_hex(32)))
@@ -75,6 +78,9 @@ class Bank:
         with self._database.transaction() as db:
             desk = Desk(db, self.house, self.faults, self.clock.now(), clock.real_now())
             invoices.expire_due(desk)
+            if desk.real - self._tidied > _TIDY:
+                memory.forget(db, desk.now, desk.real)
+                self._tidied = desk.real
             yield desk
         if desk.woke:
             self._wake()
