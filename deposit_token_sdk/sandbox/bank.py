@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection
 
 from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, memory, outbox
 from deposit_token_sdk.sandbox.clock import BusinessClock
@@ -21,9 +21,9 @@ from deposit_token_sdk.sandbox.desk import Desk, House
 from deposit_token_sdk.sandbox.faults import Faults
 from deposit_token_sdk.sandbox.ledger import BUYER, MERCHANT, account
 from deposit_token_sdk.sandbox.memory import InHand
-from deposit_token_sdk.sandbox.pricing import TOKENS
+from deposit_token_sdk.sandbox.pricing import TOKENS, DemoToken
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import Database, facts, merchants
+from deposit_token_sdk.sandbox.tables import Database, add, change, facts, merchants, rows
 from deposit_token_sdk.signing.keys import VerificationKey
 
 DEMO_MERCHANT: Final = "demo-shop"
@@ -61,12 +61,11 @@ class Bank:
         with self.desk() as desk:
             if fact(desk.db, "opened", lambda: "now") == "before":
                 return
-            for buyer, (_, whole) in BUYERS.items():
-                for token in TOKENS.values():
-                    target = account(BUYER, token.code, buyer)
-                    ledger.issue(desk.db, token.code, target, whole * 10**token.decimals, desk.now)
+            kinds = TOKENS.values()
+            held = [(token, account(BUYER, token.code, who), n) for who, (_, n) in BUYERS.items() for token in kinds]
+            _issue(desk, held)
             keyring.published(desk.db)
-            desk.db.execute(update(facts).where(facts.c.name == "opened").values(value="before"))
+            desk.db.execute(change(facts, "name"), {"which": "opened", "value": "before"})
 
     def on_news(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every transaction that left webhooks to send, or moved the clock."""
@@ -94,7 +93,7 @@ class Bank:
         with self._database.transaction() as db:
             self.clock.advance(by)
             offset = str(self.clock.offset // timedelta(microseconds=1))
-            db.execute(update(facts).where(facts.c.name == "clock_offset").values(value=offset))
+            db.execute(change(facts, "name"), {"which": "clock_offset", "value": offset})
         with self.desk() as desk:
             outbox.bring_forward(desk, by)
         self._wake()
@@ -118,22 +117,28 @@ class Bank:
 
 def fact(db: Connection, name: str, first: Callable[[], str]) -> str:
     """Something the bank knows of itself; `first` makes it when there is nothing yet."""
-    value = db.execute(select(facts.c.value).where(facts.c.name == name)).scalar()
-    if value is None:
-        value = first()
-        db.execute(insert(facts).values(name=name, value=value))
+    row = db.execute(rows(facts, "name"), {"name": name}).one_or_none()
+    if row is not None:
+        return str(row.value)
+    value = first()
+    db.execute(add(facts), {"name": name, "value": value})
     return value
+
+
+def _issue(desk: Desk, whole: Iterable[tuple[DemoToken, str, int]]) -> None:
+    """Issue so many whole tokens of each kind to each account."""
+    units = ((token, target, count * 10**token.decimals) for token, target, count in whole)
+    ledger.book(desk.db, *(ledger.issued(token.code, target, each, desk.now) for token, target, each in units))
 
 
 def take_on(desk: Desk, merchant: str, name: str, key: VerificationKey, webhook_url: str | None) -> None:
     """Make a merchant, or give one that is there another key, name or address. Raises Refused (``malformed``)."""
-    known = desk.db.execute(select(merchants.c.id).where(merchants.c.id == merchant)).scalar()
+    known = desk.db.execute(rows(merchants, "id"), {"id": merchant}).first()
     if known is None:
-        desk.db.execute(insert(merchants).values(id=merchant, name=name, webhook_url=webhook_url))
+        desk.db.execute(add(merchants), {"id": merchant, "name": name, "webhook_url": webhook_url})
         keyring.add_webhook_key(desk.db, merchant)
-        for token in TOKENS.values():
-            target = account(MERCHANT, token.code, merchant)
-            ledger.issue(desk.db, token.code, target, WORKING_BALANCE * 10**token.decimals, desk.now)
+        kinds = TOKENS.values()
+        _issue(desk, [(token, account(MERCHANT, token.code, merchant), WORKING_BALANCE) for token in kinds])
     elif webhook_url is not None:
         set_webhook_url(desk, merchant, webhook_url)
     keyring.enrol(desk.db, merchant, key)
@@ -144,16 +149,12 @@ def set_webhook_url(desk: Desk, merchant: str, url: str | None) -> None:
     if url is not None and not url.startswith(("http://", "https://")):
         raise Refused("malformed", "A webhook address is http or https.")
     merchant_of(desk, merchant)
-    desk.db.execute(update(merchants).where(merchants.c.id == merchant).values(webhook_url=url))
+    desk.db.execute(change(merchants), {"which": merchant, "webhook_url": url})
 
 
 def merchant_of(desk: Desk, merchant: str) -> tuple[str, str | None]:
     """A merchant's name and webhook address. Raises Refused (``malformed``)."""
-    row = desk.row(
-        select(merchants).where(merchants.c.id == merchant),
-        "malformed",
-        f"There is no merchant {merchant[:60]!r}.",
-    )
+    row = desk.row(rows(merchants, "id"), "malformed", f"There is no merchant {merchant[:60]!r}.", id=merchant)
     return str(row["name"]), row["webhook_url"]
 
 

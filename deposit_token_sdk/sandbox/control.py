@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, or_, select
+from sqlalchemy import RowMapping, select
 
 from deposit_token_sdk.sandbox import bank as bank_room
 from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, movements, outbox, quotes, refunds
@@ -20,7 +20,7 @@ from deposit_token_sdk.sandbox.bank import BUYERS, DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.ledger import BUYER, account
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import accounts, deliveries, messages, transfers
+from deposit_token_sdk.sandbox.tables import accounts, deliveries, messages, rows, transfers
 from deposit_token_sdk.sandbox.tables import invoices as invoice_table
 from deposit_token_sdk.signing import strict_json
 
@@ -357,9 +357,11 @@ def _units(units: int | str) -> int:
 
 
 def _invoice(desk: Desk, named: str) -> RowMapping:
-    chosen = select(invoice_table).where(or_(invoice_table.c.id == named, invoice_table.c.reference == named))
-    found = desk.db.execute(chosen.limit(1)).mappings().one_or_none()
-    return desk.invoice(named) if found is None else found
+    for name in ("id", "reference"):
+        found = desk.db.execute(rows(invoice_table, name), {name: named}).mappings().first()
+        if found is not None:
+            return found
+    return desk.invoice(named)
 
 
 def _endpoint_keys(desk: Desk, merchant: str) -> dict[str, Any]:

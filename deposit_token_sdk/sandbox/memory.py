@@ -16,7 +16,7 @@ from attrs import frozen
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import Moment, answers, nonces
+from deposit_token_sdk.sandbox.tables import Moment, add, answers, nonces, rows
 
 KEY_LIFE = timedelta(hours=24)
 NONCE_LIFE = timedelta(minutes=15)
@@ -35,14 +35,13 @@ def fingerprint(method: str, target: str, body: bytes) -> str:
     return sha256(f"{method}\n{target}\n".encode() + body).hexdigest()
 
 
-_ANSWER = select(answers).where(answers.c.merchant == bindparam("merchant"), answers.c.key == bindparam("key"))
-_KEEP = insert(answers)
 _OLD_ANSWERS = delete(answers).where(answers.c.at < bindparam("before"))
 
 
 def recall(db: Connection, merchant: str, key: str, asked: str, now: datetime) -> Kept | None:
     """The answer given under this key. Raises Refused (``idempotency_key_reused``)."""
-    row = db.execute(_ANSWER, {"merchant": merchant, "key": key}).one_or_none()
+    named = {"merchant": merchant, "key": key}
+    row = db.execute(rows(answers, *named), named).one_or_none()
     if row is None:
         return None
     if row.at < now - KEY_LIFE:
@@ -56,7 +55,7 @@ def recall(db: Connection, merchant: str, key: str, asked: str, now: datetime) -
 def keep(db: Connection, merchant: str, key: str, asked: str, kept: Kept, now: datetime) -> None:
     """Remember the answer given under this key."""
     row = {"merchant": merchant, "key": key, "fingerprint": asked, "status": kept.status, "body": kept.body, "at": now}
-    db.execute(_KEEP, row)
+    db.execute(add(answers), row)
 
 
 _OLD_NONCES = delete(nonces).where(nonces.c.at < bindparam("before"))

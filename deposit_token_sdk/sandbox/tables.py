@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import (
@@ -21,14 +21,21 @@ from sqlalchemy import (
     Connection,
     Engine,
     Index,
+    Insert,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
     UniqueConstraint,
+    Update,
+    bindparam,
     create_engine,
     event,
+    insert,
+    select,
+    update,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -288,6 +295,29 @@ deliveries = Table(
     Column("status", Integer),
     Column("answer", Text, nullable=False),
 )
+
+
+# Building a statement costs more than running it, so that those of every request are built once. They are run with
+# the values by name.
+
+
+@cache
+def rows(table: Table, *by: str) -> Select[Any]:
+    """The rows in which these columns have the values given, in the order in which they were written."""
+    chosen = select(table).where(*(table.c[name] == bindparam(name) for name in by))
+    return chosen.order_by(table.c.seq) if "seq" in table.c else chosen
+
+
+@cache
+def add(table: Table) -> Insert:
+    """A new row of the values given."""
+    return insert(table)
+
+
+@cache
+def change(table: Table, by: str = "id") -> Update:
+    """The row whose column `by` is ``which`` has the other values given."""
+    return update(table).where(table.c[by] == bindparam("which"))
 
 
 class Database:

@@ -16,11 +16,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.sandbox.desk import Desk
-from deposit_token_sdk.sandbox.tables import facts
+from deposit_token_sdk.sandbox.tables import facts, rows
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -77,7 +77,8 @@ def taken(desk: Desk, merchant: str, status: int, answer: str) -> bool:
 
 def spoken(db: Connection, merchant: str) -> str | None:
     """The merchant's dialect; None where it is the reference API."""
-    return db.execute(select(facts.c.value).where(facts.c.name == _fact(merchant))).scalar()
+    row = db.execute(rows(facts, "name"), {"name": _fact(merchant)}).one_or_none()
+    return None if row is None else str(row.value)
 
 
 def _fact(merchant: str) -> str:
