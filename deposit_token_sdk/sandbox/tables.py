@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     Connection,
+    Dialect,
     Engine,
     Index,
     Insert,
@@ -37,6 +38,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator
 
 _BUSY_SECONDS = 30
@@ -331,7 +333,7 @@ class Database:
         self._lock = threading.RLock()
         self._engine = _engine(url, durable=durable)
         with self._engine.begin() as connection:
-            metadata.create_all(connection)
+            _make_tables(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -353,9 +355,44 @@ class Database:
 def _engine(url: str, *, durable: bool) -> Engine:
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
+        engine = Engine(engine.pool, _sqlite(), engine.url, execution_options={"compiled_cache": _COMPILED})
         event.listen(engine, "connect", partial(_prepare_sqlite, "FULL" if durable else "NORMAL"))
         event.listen(engine, "begin", _begin_immediately)
     return engine
+
+
+_COMPILED: dict[Any, Any] = {}
+"""Statements compiled for `_sqlite`: whatever one bank of this process has asked, the next need not compile."""
+
+
+@cache
+def _sqlite() -> Dialect:
+    """SQLite, as all the banks of this process speak it."""
+    engine = create_engine("sqlite://")
+    engine.connect().close()  # has the library asked for its version
+    engine.dispose()
+    return engine.dialect
+
+
+def _make_tables(connection: Connection) -> None:
+    """Make what is not there yet."""
+    if connection.dialect.name != "sqlite":
+        metadata.create_all(connection)
+        return
+    cursor = connection.connection.cursor()
+    for statement in _sqlite_schema():
+        cursor.execute(statement)
+    cursor.close()
+
+
+@cache
+def _sqlite_schema() -> tuple[str, ...]:
+    """What makes each table and index that is not there yet."""
+    made: list[CreateTable | CreateIndex] = []
+    for table in metadata.sorted_tables:
+        made.append(CreateTable(table, if_not_exists=True))
+        made += [CreateIndex(index, if_not_exists=True) for index in table.indexes]
+    return tuple(str(each.compile(dialect=_sqlite())) for each in made)
 
 
 def _prepare_sqlite(synchronous: str, connection: Any, _record: Any) -> None:
