@@ -32,7 +32,9 @@ def signed_headers(desk: Desk, merchant: str, message: str, body: bytes, at: dat
     stamp = int(at.timestamp())
     signers = keyring.webhook_signers(desk.db, merchant)
     signed = signers[0].sign(message, stamp, body)
-    signed["webhook-signature"] = " ".join(signer.signature(message, stamp, body) for signer in signers)
+    signed["webhook-signature"] = " ".join(
+        [signed["webhook-signature"], *(signer.signature(message, stamp, body) for signer in signers[1:])]
+    )
     return {"content-type": "application/json", "user-agent": "deposit-token-sandbox", **signed}
 
 
@@ -68,8 +70,11 @@ def record(
     desk.db.execute(add(deliveries), row)
 
 
-def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = None) -> None:
-    """After a try: done where it was taken, unless it goes out twice; else by schedule, or in `unheard` seconds."""
+def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = None) -> bool:
+    """After a try: done where it was taken, unless it goes out twice; else by schedule, or in `unheard` seconds.
+
+    Returns whether it, or one that waited for it, is to be sent from now on.
+    """
     row = desk.row(rows(messages, "id"), "malformed", "no such message", id=message)
     values: dict[str, object] = {"tries": row["tries"] + 1}
     if unheard is not None:
@@ -82,7 +87,9 @@ def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = No
         due = _next_try(desk, row["tries"] + 1)
         values |= {"state": "queued" if due else "given_up", "due_at": due}
     desk.db.execute(change(messages), {"which": row["id"], **values})
-    desk.db.execute(_OVERTAKEN, {"about": row["invoice"], "later": row["seq"], "state": "queued", "due_at": desk.real})
+    overtaken = {"about": row["invoice"], "later": row["seq"], "state": "queued", "due_at": desk.real}
+    freed = desk.db.execute(_OVERTAKEN, overtaken).rowcount
+    return values["state"] == "queued" or freed > 0
 
 
 _OVERTAKEN = update(messages).where(
