@@ -88,6 +88,15 @@ class Bank:
         """The books as they were committed last, to be read only: waits for nobody, and nobody waits for it."""
         return self._database.reading()
 
+    def fact(self, name: str, first: Callable[[], str]) -> str:
+        """Something the bank knows of itself, with a desk only where it must be made by `first`."""
+        with self.reading() as db:
+            row = db.execute(rows(facts, "name"), {"name": name}).one_or_none()
+        if row is not None:
+            return str(row.value)
+        with self.desk() as desk:
+            return fact(desk.db, name, first)
+
     def advance(self, by: timedelta) -> None:
         """Move the business clock on, for good, and end what has run out. Raises Refused (``malformed``)."""
         with self._database.transaction() as db:

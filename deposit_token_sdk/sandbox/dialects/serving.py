@@ -62,13 +62,15 @@ class Serving:
 
     def _worked(self, work: Callable[[Desk], Kept], desk: Desk, where: dict[str, Any]) -> Kept:
         """Do it, or refuse it with nothing done; and fail for good where a fault says so."""
-        failed = self.refusal(Refused("internal", "The bank failed, and keeps to it."))
-        failure = Kept(failed.status_code, failed.get_data(as_text=True))
         if self.bank.faults.take("kept_error", **where):
-            return failure
+            return self._failure()
         with desk.db.begin_nested():
             kept = work(desk)
-        return failure if self.bank.faults.take("kept_error_after", **where) else kept
+        return self._failure() if self.bank.faults.take("kept_error_after", **where) else kept
+
+    def _failure(self) -> Kept:
+        failed = self.refusal(Refused("internal", "The bank failed, and keeps to it."))
+        return Kept(failed.status_code, failed.get_data(as_text=True))
 
 
 def kept(status: int, document: dict[str, Any]) -> Kept:
