@@ -24,6 +24,7 @@ from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.memory import Kept
 from deposit_token_sdk.sandbox.problems import Refused, problem
+from deposit_token_sdk.sandbox.tables import undoable
 from deposit_token_sdk.signing import http_signatures, strict_json
 from deposit_token_sdk.signing.keys import SigningKey, VerificationKey
 
@@ -203,7 +204,7 @@ class Api:
         if self.bank.faults.take("kept_error", **where):
             return failure
         try:
-            with desk.db.begin_nested():
+            with undoable(desk.db):
                 kept = _kept(status, work())
         except Refused as refused:
             return _kept(refused.status, problem(refused.code, refused.detail, refused.status, request_id))

@@ -26,7 +26,7 @@ from deposit_token_sdk.sandbox.dialects import antom_json as wire
 from deposit_token_sdk.sandbox.dialects.trouble import Trouble
 from deposit_token_sdk.sandbox.key_files import private_key
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import merchants, movements, rows
+from deposit_token_sdk.sandbox.tables import merchants, movements, rows, undoable
 from deposit_token_sdk.sandbox.tables import refunds as refund_table
 from deposit_token_sdk.signing import rsa256, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
@@ -170,7 +170,7 @@ def _view(bank: Bank, operation: Operation) -> Callable[[], Response]:
 def _decided(bank: Bank, operation: Operation, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What the bank has decided, and said in Antom's words; a refusal leaves nothing done."""
     try:
-        with bank.desk() as desk, desk.db.begin_nested():
+        with bank.desk() as desk, undoable(desk.db):
             code, status, told = operation.decide(desk, merchant, asked)
     except Refused as refused:
         return wire.result(wire.REFUSALS.get(refused.code, "PROCESS_FAIL"), "F", f"{refused.code}: {refused.detail}")

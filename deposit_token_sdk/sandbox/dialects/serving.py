@@ -14,6 +14,7 @@ from deposit_token_sdk.sandbox.bank import Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.memory import Kept
 from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import undoable
 from deposit_token_sdk.signing import strict_json
 
 _NEVER_KEPT: Final = frozenset({400, 401, 429, 503})
@@ -64,7 +65,7 @@ class Serving:
         """Do it, or refuse it with nothing done; and fail for good where a fault says so."""
         if self.bank.faults.take("kept_error", **where):
             return self._failure()
-        with desk.db.begin_nested():
+        with undoable(desk.db):
             kept = work(desk)
         return self._failure() if self.bank.faults.take("kept_error_after", **where) else kept
 
