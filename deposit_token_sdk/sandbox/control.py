@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import RowMapping, select
@@ -312,11 +313,16 @@ def call(control: Control, verb: str, arguments: dict[str, Any]) -> Any:
     if verb not in VERBS:
         raise Refused("not_found", f"There is no verb {verb[:60]!r}: GET /control lists them.")
     try:
-        inspect.signature(VERBS[verb]).bind(control, **arguments)
+        _signature(verb).bind(control, **arguments)
         _check_kinds(verb, arguments)
     except TypeError as error:
         raise Refused("malformed", f"{verb}: {error}") from None
     return getattr(control, verb)(**arguments)
+
+
+@cache
+def _signature(verb: str) -> inspect.Signature:
+    return inspect.signature(VERBS[verb])
 
 
 def described() -> list[dict[str, str]]:
@@ -338,7 +344,7 @@ def _arguments(verb: Callable[..., Any]) -> list[inspect.Parameter]:
 def _check_kinds(verb: str, arguments: dict[str, Any]) -> None:
     """Refuse a value that is of none of the kinds its argument is annotated with."""
     for name, value in arguments.items():
-        annotation = str(inspect.signature(VERBS[verb]).parameters[name].annotation)
+        annotation = str(_signature(verb).parameters[name].annotation)
         if not any(_is(kind, value) for kind in annotation.split(" | ")):
             raise TypeError(f"{name} is {annotation}, and plain")
 

@@ -106,7 +106,7 @@ def published(db: Connection) -> KeySet:
     """What stands at ``/.well-known/jwks.json``."""
     for purpose in _ALGORITHMS:
         current(db, purpose)
-    return KeySet(tuple(_public(row) for row in db.execute(select(bank_keys).order_by(bank_keys.c.seq)).all()))
+    return KeySet(tuple(_public(row) for row in db.execute(rows(bank_keys))))
 
 
 def _public(row: Row[tuple[object, ...]]) -> VerificationKey:
