@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection
 
-from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, outbox
+from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, memory, outbox
 from deposit_token_sdk.sandbox.clock import BusinessClock
 from deposit_token_sdk.sandbox.desk import Desk, House
 from deposit_token_sdk.sandbox.faults import Faults
 from deposit_token_sdk.sandbox.ledger import BUYER, MERCHANT, account
 from deposit_token_sdk.sandbox.memory import InHand
-from deposit_token_sdk.sandbox.pricing import TOKENS
+from deposit_token_sdk.sandbox.pricing import TOKENS, DemoToken
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import Database, facts, merchants
+from deposit_token_sdk.sandbox.tables import Database, add, change, facts, merchants, rows
 from deposit_token_sdk.signing.keys import VerificationKey
 
 DEMO_MERCHANT: Final = "demo-shop"
@@ -36,6 +36,8 @@ BUYERS: Final[Mapping[str, tuple[str, int]]] = {
 """The demo buyers: their names and how many whole tokens of each kind they start with."""
 WORKING_BALANCE: Final = 100_000
 """Whole tokens of each kind a merchant starts with: a refund at the merchant's cost may exceed what came in."""
+_TIDY: Final = timedelta(minutes=1)
+"""How often, in real time, old answers and nonces are thrown away."""
 
 
 class Bank:
@@ -48,6 +50,7 @@ class Bank:
         self._closing = threading.Event()
         self._database = Database(database_url, durable=durable)
         self._listeners: list[Callable[[], None]] = []
+        self._tidied = clock.real_now()
         with self._database.transaction() as db:
             self.clock = BusinessClock(timedelta(microseconds=int(fact(db, "clock_offset", lambda: "0"))))
             self.page_secret = bytes.fromhex(fact(db, "page_secret", lambda: secrets.token_hex(32)))
@@ -58,12 +61,11 @@ class Bank:
         with self.desk() as desk:
             if fact(desk.db, "opened", lambda: "now") == "before":
                 return
-            for buyer, (_, whole) in BUYERS.items():
-                for token in TOKENS.values():
-                    target = account(BUYER, token.code, buyer)
-                    ledger.issue(desk.db, token.code, target, whole * 10**token.decimals, desk.now)
+            kinds = TOKENS.values()
+            held = [(token, account(BUYER, token.code, who), n) for who, (_, n) in BUYERS.items() for token in kinds]
+            _issue(desk, held)
             keyring.published(desk.db)
-            desk.db.execute(update(facts).where(facts.c.name == "opened").values(value="before"))
+            desk.db.execute(change(facts, "name"), {"which": "opened", "value": "before"})
 
     def on_news(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every transaction that left webhooks to send, or moved the clock."""
@@ -75,6 +77,9 @@ class Bank:
         with self._database.transaction() as db:
             desk = Desk(db, self.house, self.faults, self.clock.now(), clock.real_now())
             invoices.expire_due(desk)
+            if desk.real - self._tidied > _TIDY:
+                memory.forget(db, desk.now, desk.real)
+                self._tidied = desk.real
             yield desk
         if desk.woke:
             self._wake()
@@ -83,12 +88,21 @@ class Bank:
         """The books as they were committed last, to be read only: waits for nobody, and nobody waits for it."""
         return self._database.reading()
 
+    def fact(self, name: str, first: Callable[[], str]) -> str:
+        """Something the bank knows of itself, with a desk only where it must be made by `first`."""
+        with self.reading() as db:
+            row = db.execute(rows(facts, "name"), {"name": name}).one_or_none()
+        if row is not None:
+            return str(row.value)
+        with self.desk() as desk:
+            return fact(desk.db, name, first)
+
     def advance(self, by: timedelta) -> None:
         """Move the business clock on, for good, and end what has run out. Raises Refused (``malformed``)."""
         with self._database.transaction() as db:
             self.clock.advance(by)
             offset = str(self.clock.offset // timedelta(microseconds=1))
-            db.execute(update(facts).where(facts.c.name == "clock_offset").values(value=offset))
+            db.execute(change(facts, "name"), {"which": "clock_offset", "value": offset})
         with self.desk() as desk:
             outbox.bring_forward(desk, by)
         self._wake()
@@ -112,22 +126,28 @@ class Bank:
 
 def fact(db: Connection, name: str, first: Callable[[], str]) -> str:
     """Something the bank knows of itself; `first` makes it when there is nothing yet."""
-    value = db.execute(select(facts.c.value).where(facts.c.name == name)).scalar()
-    if value is None:
-        value = first()
-        db.execute(insert(facts).values(name=name, value=value))
+    row = db.execute(rows(facts, "name"), {"name": name}).one_or_none()
+    if row is not None:
+        return str(row.value)
+    value = first()
+    db.execute(add(facts), {"name": name, "value": value})
     return value
+
+
+def _issue(desk: Desk, whole: Iterable[tuple[DemoToken, str, int]]) -> None:
+    """Issue so many whole tokens of each kind to each account."""
+    units = ((token, target, count * 10**token.decimals) for token, target, count in whole)
+    ledger.book(desk.db, *(ledger.issued(token.code, target, each, desk.now) for token, target, each in units))
 
 
 def take_on(desk: Desk, merchant: str, name: str, key: VerificationKey, webhook_url: str | None) -> None:
     """Make a merchant, or give one that is there another key, name or address. Raises Refused (``malformed``)."""
-    known = desk.db.execute(select(merchants.c.id).where(merchants.c.id == merchant)).scalar()
+    known = desk.db.execute(rows(merchants, "id"), {"id": merchant}).first()
     if known is None:
-        desk.db.execute(insert(merchants).values(id=merchant, name=name, webhook_url=webhook_url))
+        desk.db.execute(add(merchants), {"id": merchant, "name": name, "webhook_url": webhook_url})
         keyring.add_webhook_key(desk.db, merchant)
-        for token in TOKENS.values():
-            target = account(MERCHANT, token.code, merchant)
-            ledger.issue(desk.db, token.code, target, WORKING_BALANCE * 10**token.decimals, desk.now)
+        kinds = TOKENS.values()
+        _issue(desk, [(token, account(MERCHANT, token.code, merchant), WORKING_BALANCE) for token in kinds])
     elif webhook_url is not None:
         set_webhook_url(desk, merchant, webhook_url)
     keyring.enrol(desk.db, merchant, key)
@@ -138,16 +158,12 @@ def set_webhook_url(desk: Desk, merchant: str, url: str | None) -> None:
     if url is not None and not url.startswith(("http://", "https://")):
         raise Refused("malformed", "A webhook address is http or https.")
     merchant_of(desk, merchant)
-    desk.db.execute(update(merchants).where(merchants.c.id == merchant).values(webhook_url=url))
+    desk.db.execute(change(merchants), {"which": merchant, "webhook_url": url})
 
 
 def merchant_of(desk: Desk, merchant: str) -> tuple[str, str | None]:
     """A merchant's name and webhook address. Raises Refused (``malformed``)."""
-    row = desk.row(
-        select(merchants).where(merchants.c.id == merchant),
-        "malformed",
-        f"There is no merchant {merchant[:60]!r}.",
-    )
+    row = desk.row(rows(merchants, "id"), "malformed", f"There is no merchant {merchant[:60]!r}.", id=merchant)
     return str(row["name"]), row["webhook_url"]
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import RowMapping, or_, select
+from sqlalchemy import RowMapping, select
 
 from deposit_token_sdk.sandbox import bank as bank_room
 from deposit_token_sdk.sandbox import clock, invoices, keyring, ledger, movements, outbox, quotes, refunds
@@ -20,7 +21,7 @@ from deposit_token_sdk.sandbox.bank import BUYERS, DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.ledger import BUYER, account
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import accounts, deliveries, messages, transfers
+from deposit_token_sdk.sandbox.tables import accounts, deliveries, messages, rows, transfers
 from deposit_token_sdk.sandbox.tables import invoices as invoice_table
 from deposit_token_sdk.signing import strict_json
 
@@ -312,11 +313,16 @@ def call(control: Control, verb: str, arguments: dict[str, Any]) -> Any:
     if verb not in VERBS:
         raise Refused("not_found", f"There is no verb {verb[:60]!r}: GET /control lists them.")
     try:
-        inspect.signature(VERBS[verb]).bind(control, **arguments)
+        _signature(verb).bind(control, **arguments)
         _check_kinds(verb, arguments)
     except TypeError as error:
         raise Refused("malformed", f"{verb}: {error}") from None
     return getattr(control, verb)(**arguments)
+
+
+@cache
+def _signature(verb: str) -> inspect.Signature:
+    return inspect.signature(VERBS[verb])
 
 
 def described() -> list[dict[str, str]]:
@@ -338,7 +344,7 @@ def _arguments(verb: Callable[..., Any]) -> list[inspect.Parameter]:
 def _check_kinds(verb: str, arguments: dict[str, Any]) -> None:
     """Refuse a value that is of none of the kinds its argument is annotated with."""
     for name, value in arguments.items():
-        annotation = str(inspect.signature(VERBS[verb]).parameters[name].annotation)
+        annotation = str(_signature(verb).parameters[name].annotation)
         if not any(_is(kind, value) for kind in annotation.split(" | ")):
             raise TypeError(f"{name} is {annotation}, and plain")
 
@@ -357,9 +363,11 @@ def _units(units: int | str) -> int:
 
 
 def _invoice(desk: Desk, named: str) -> RowMapping:
-    chosen = select(invoice_table).where(or_(invoice_table.c.id == named, invoice_table.c.reference == named))
-    found = desk.db.execute(chosen.limit(1)).mappings().one_or_none()
-    return desk.invoice(named) if found is None else found
+    for name in ("id", "reference"):
+        found = desk.db.execute(rows(invoice_table, name), {name: named}).mappings().first()
+        if found is not None:
+            return found
+    return desk.invoice(named)
 
 
 def _endpoint_keys(desk: Desk, merchant: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from attrs import frozen
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, bindparam, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from deposit_token_sdk.sandbox import clock, dialects, outbox
@@ -29,6 +29,21 @@ _LOG = logging.getLogger("deposit_token_sdk.sandbox")
 _WORKERS = 8
 _AT_ONCE = 500
 _LONGEST_NAP = 1.0
+
+_DUE = (
+    select(messages, merchants.c.webhook_url)
+    .join(merchants, merchants.c.id == messages.c.merchant)
+    .where(
+        messages.c.state.in_(outbox.WAITING),
+        messages.c.due_at <= bindparam("now"),
+        merchants.c.webhook_url.is_not(None),
+    )
+    .order_by(messages.c.seq)
+    .limit(_AT_ONCE)
+)
+_NEXT = select(func.min(messages.c.due_at)).where(
+    messages.c.state.in_(outbox.WAITING), messages.c.due_at > bindparam("now")
+)
 
 
 @frozen
@@ -54,6 +69,10 @@ class Delivery:
         self._stopping = False
         self._news = False
         self._busy: set[str] = set()
+        self._held_up: set[str] = set()
+        """The lanes in which something is due and was left, since they were busy."""
+        self._crowded = False
+        """Whether more was due than is read at once."""
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="sandbox-webhook")
@@ -93,50 +112,44 @@ class Delivery:
         """Hand out what is due; returns the seconds until something may be due again."""
         try:
             with self._bank.desk() as desk:
-                outgoing = self._due(desk)
-                following = desk.db.execute(
-                    select(func.min(messages.c.due_at)).where(
-                        messages.c.state.in_(outbox.WAITING), messages.c.due_at > desk.real
-                    )
-                ).scalar()
+                outgoing, held_up = self._due(desk)
+                following = desk.db.execute(_NEXT, {"now": desk.real}).scalar()
                 wait = _LONGEST_NAP if following is None else (following - desk.real).total_seconds()
         except SQLAlchemyError:
             _LOG.exception("The sandbox bank cannot read its outbox.")
             return _LONGEST_NAP
+        with self._lock:
+            if held_up - self._busy - {each.lane for each in outgoing}:
+                self._news = True  # a lane was left that is free by now
+            self._held_up = held_up
+            self._busy |= {each.lane for each in outgoing}
         for each in outgoing:
-            with self._lock:
-                self._busy.add(each.lane)
             self._pool.submit(self._deliver, each)
         return min(max(wait, 0.001), _LONGEST_NAP)
 
-    def _due(self, desk: Desk) -> list[_Outgoing]:
-        """The first message due of every lane that is not busy, ready to send."""
+    def _due(self, desk: Desk) -> tuple[list[_Outgoing], set[str]]:
+        """The first message due of every lane that is not busy, ready to send; and the lanes with more to come."""
         with self._lock:
             busy = set(self._busy)
-        chosen = (
-            select(messages, merchants.c.webhook_url)
-            .join(merchants, merchants.c.id == messages.c.merchant)
-            .where(
-                messages.c.state.in_(outbox.WAITING),
-                messages.c.due_at <= desk.real,
-                merchants.c.webhook_url.is_not(None),
-            )
-            .order_by(messages.c.seq)
-            .limit(_AT_ONCE)
-        )
         due: list[_Outgoing] = []
-        for row in desk.db.execute(chosen).mappings().all():
+        held_up: set[str] = set()
+        found = desk.db.execute(_DUE, {"now": desk.real}).mappings().all()
+        for row in found:
             lane = row["invoice"] or row["id"]
-            if lane not in busy:
-                outgoing = _prepared(desk, row, lane)
-                if outgoing is None:
-                    outbox.pass_over(desk, row["id"])
-                    continue
-                busy.add(lane)
-                due.append(outgoing)
-        return due
+            if lane in busy:
+                held_up.add(lane)
+                continue
+            outgoing = _prepared(desk, row, lane)
+            if outgoing is None:
+                outbox.pass_over(desk, row["id"])
+                continue
+            busy.add(lane)
+            due.append(outgoing)
+        self._crowded = len(found) == _AT_ONCE
+        return due, held_up
 
     def _deliver(self, outgoing: _Outgoing) -> None:
+        more = True
         try:
             status, answer = outbox.post(self._session(), outgoing.url, outgoing.headers, outgoing.body)
             if outgoing.unheard is not None:
@@ -144,13 +157,15 @@ class Delivery:
             with self._bank.desk() as desk:
                 outbox.record(desk, outgoing.id, outgoing.url, outgoing.headers, outgoing.at, status, answer)
                 taken = status is not None and dialects.taken(desk, outgoing.merchant, status, answer)
-                outbox.move_on(desk, outgoing.id, taken=taken, unheard=outgoing.unheard)
+                more = outbox.move_on(desk, outgoing.id, taken=taken, unheard=outgoing.unheard)
         except SQLAlchemyError:
             _LOG.exception("The sandbox bank cannot record a delivery.")
         finally:
             with self._lock:
                 self._busy.discard(outgoing.lane)
-            self.wake()
+                more = more or self._crowded or outgoing.lane in self._held_up
+            if more:
+                self.wake()
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)

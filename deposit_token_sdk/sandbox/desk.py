@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, RowMapping, Select, insert, select
+from sqlalchemy import Connection, RowMapping, Select, Table
 
 from deposit_token_sdk.sandbox import keyring, ledger
 from deposit_token_sdk.sandbox.faults import Fault, Faults
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import invoices, messages, refunds, statements
+from deposit_token_sdk.sandbox.tables import add, invoices, messages, refunds, rows, statements
 from deposit_token_sdk.signing import jws, strict_json
 
 
@@ -43,26 +43,28 @@ class Desk:
     real: datetime
     woke: list[str] = field(factory=list)
 
-    def row(self, chosen: Select[Any], code: str, detail: str) -> RowMapping:
+    def row(self, chosen: Select[Any], code: str, detail: str, **given: object) -> RowMapping:
         """The one row, or Refused with that code."""
-        found = self.db.execute(chosen).mappings().one_or_none()
+        found = self.db.execute(chosen, given).mappings().one_or_none()
         if found is None:
             raise Refused(code, detail)
         return found
 
     def invoice(self, invoice_id: str, merchant: str | None = None) -> RowMapping:
         """An invoice's row; of that merchant only, where one is named. Raises Refused (``unknown_invoice``)."""
-        chosen = select(invoices).where(invoices.c.id == invoice_id)
-        if merchant is not None:
-            chosen = chosen.where(invoices.c.merchant == merchant)
-        return self.row(chosen, "unknown_invoice", f"There is no invoice {invoice_id[:60]!r} of this merchant.")
+        detail = f"There is no invoice {invoice_id[:60]!r} of this merchant."
+        return self.owned(invoices, invoice_id, merchant, "unknown_invoice", detail)
 
     def refund(self, refund_id: str, merchant: str | None = None) -> RowMapping:
         """A refund's row; of that merchant only, where one is named. Raises Refused (``unknown_refund``)."""
-        chosen = select(refunds).where(refunds.c.id == refund_id)
-        if merchant is not None:
-            chosen = chosen.where(refunds.c.merchant == merchant)
-        return self.row(chosen, "unknown_refund", f"There is no refund {refund_id[:60]!r} of this merchant.")
+        detail = f"There is no refund {refund_id[:60]!r} of this merchant."
+        return self.owned(refunds, refund_id, merchant, "unknown_refund", detail)
+
+    def owned(self, table: Table, row_id: str, merchant: str | None, code: str, detail: str) -> RowMapping:
+        """The row of that id; of that merchant only, where one is named. Raises Refused with that code."""
+        if merchant is None:
+            return self.row(rows(table, "id"), code, detail, id=row_id)
+        return self.row(rows(table, "id", "merchant"), code, detail, id=row_id, merchant=merchant)
 
     def common_claims(self, merchant: str, installation: str) -> dict[str, Any]:
         """What every statement says of itself: who, for whom, when (real time), which."""
@@ -82,17 +84,9 @@ class Desk:
     def state(self, typ: str, invoice: str, subject: str, claims: Mapping[str, Any]) -> str:
         """Sign and keep a statement about an invoice; `subject` is the movement or refund it is about."""
         signed = self.sign(typ, claims)
-        self.db.execute(
-            insert(statements).values(
-                id=claims["jti"],
-                invoice=invoice,
-                subject=subject,
-                typ=typ,
-                claims=strict_json.dumps(dict(claims)).decode(),
-                kid=jws.peek_kid(signed),
-                jws=signed,
-            )
-        )
+        row = {"id": claims["jti"], "invoice": invoice, "subject": subject, "typ": typ}
+        row |= {"claims": strict_json.dumps(dict(claims)).decode(), "kid": jws.peek_kid(signed), "jws": signed}
+        self.db.execute(add(statements), row)
         return signed
 
     def book(self, row: RowMapping, kind: str, subject: str, units: int, source: str, target: str) -> None:
@@ -119,7 +113,7 @@ class Desk:
         content = {"type": type_, "timestamp": strict_json.rfc3339(self.real), "data": dict(data)}
         body = strict_json.dumps(content).decode()
         about = {"id": message, "merchant": merchant, "invoice": invoice, "type": type_, "body": body}
-        self.db.execute(insert(messages).values(tries=0, created_at=self.real, **about, **sending))
+        self.db.execute(add(messages), {"tries": 0, "created_at": self.real, **about, **sending})
         return message, body
 
     def _sending(self, type_: str, about: tuple[str | None, str | None]) -> dict[str, Any]:

@@ -217,11 +217,17 @@ class Sandbox:
             self._bank = None
 
     def _application(self, bank: Bank) -> Any:
-        from flask import Flask  # noqa: PLC0415 - not needed for naming the settings alone
+        from deposit_token_sdk.sandbox import (  # noqa: PLC0415 - not needed for naming the settings alone
+            approval,
+            dashboard,
+            remote,
+            routing,
+            web,
+        )
 
-        from deposit_token_sdk.sandbox import approval, dashboard, dialects, remote, web  # noqa: PLC0415 - as above
-
-        app = Flask(__name__, template_folder="pages", static_folder="pages/static", static_url_path="/static")
+        app = routing.Application(
+            __name__, template_folder="pages", static_folder="pages/static", static_url_path="/static"
+        )
         app.config["MAX_CONTENT_LENGTH"] = web.LARGEST_BODY
         web.Api(bank, self._require_signatures).mount(app)
         remote.mount(app, self.control)

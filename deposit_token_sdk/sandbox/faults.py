@@ -80,8 +80,11 @@ class Faults:
         self._made = 0
         self._struck: dict[str, int] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._rules)
+    @property
+    def of_one_invoice(self) -> bool:
+        """Whether a rule in force waits for one invoice: then it counts by what names that goes."""
+        with self._lock:
+            return any(rule.fault.invoice is not None for rule in self._rules)
 
     def add(
         self,

@@ -8,12 +8,12 @@ from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import BindParameter, Connection, RowMapping, Select, bindparam, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, or_, select
 
 from deposit_token_sdk.sandbox import clock, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import invoices, movements, refunds, statements
+from deposit_token_sdk.sandbox.tables import add, change, invoices, movements, refunds, rows, statements
 from deposit_token_sdk.sandbox.tables import quotes as quote_table
 from deposit_token_sdk.signing import strict_json
 
@@ -46,17 +46,22 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
         "version": 1,
         "created_at": desk.now,
     }
-    desk.db.execute(insert(invoices).values(row))
-    desk.db.execute(update(quote_table).where(quote_table.c.id == quote["id"]).values(invoice=invoice))
+    desk.db.execute(add(invoices), row)
+    desk.db.execute(change(quote_table), {"which": quote["id"], "invoice": invoice})
     return document(desk, desk.invoice(invoice))
 
 
 def _refuse_taken(desk: Desk, merchant: str, reference: str, quote: RowMapping) -> None:
     if quote["invoice"] is not None:
         raise Refused("quote_used", f"The quote belongs to the invoice {quote['invoice']}.")
-    same = select(invoices.c.id).where(invoices.c.merchant == merchant, invoices.c.reference == reference)
-    if (taken := desk.db.execute(same).scalar()) is not None:
-        raise Refused("reference_taken", f"The reference is that of the invoice {taken}.")
+    if (taken := of_reference(desk, merchant, reference)) is not None:
+        raise Refused("reference_taken", f"The reference is that of the invoice {taken['id']}.")
+
+
+def of_reference(desk: Desk, merchant: str, reference: str) -> RowMapping | None:
+    """The row of the merchant's invoice with that reference, if there is one."""
+    same = {"merchant": merchant, "reference": reference}
+    return desk.db.execute(rows(invoices, *same), same).mappings().one_or_none()
 
 
 def _return_url(url: str) -> str:
@@ -106,7 +111,7 @@ def refund_document(desk: Desk, row: RowMapping, invoice: RowMapping) -> dict[st
     """A refund as the API shows it; its statement only while it stands as done."""
     signed = None
     if row["status"] == "done":
-        signed = desk.db.execute(select(statements.c.jws).where(statements.c.subject == row["id"])).scalar()
+        signed = desk.db.execute(_STATED, {"subject": row["id"]}).scalar()
     return {
         **{name: row[name] for name in ("id", "reference", "invoice", "status")},
         "invoice_reference": invoice["reference"],
@@ -116,18 +121,18 @@ def refund_document(desk: Desk, row: RowMapping, invoice: RowMapping) -> dict[st
     }
 
 
+_STATED = select(statements.c.jws).where(statements.c.subject == bindparam("subject"))
+
+
 def moves(desk: Desk, invoice: str, *statuses: str) -> list[RowMapping]:
     """The movements of an invoice, in order; only those in `statuses`, where any are named."""
-    chosen = select(movements).where(movements.c.invoice == invoice).order_by(movements.c.seq)
-    if statuses:
-        chosen = chosen.where(movements.c.status.in_(statuses))
-    return list(desk.db.execute(chosen).mappings())
+    moved = desk.db.execute(rows(movements, "invoice"), {"invoice": invoice}).mappings()
+    return [row for row in moved if not statuses or row["status"] in statuses]
 
 
 def refunds_of(desk: Desk, invoice: str) -> list[RowMapping]:
     """The refunds of an invoice, in order."""
-    chosen = select(refunds).where(refunds.c.invoice == invoice).order_by(refunds.c.seq)
-    return list(desk.db.execute(chosen).mappings())
+    return list(desk.db.execute(rows(refunds, "invoice"), {"invoice": invoice}).mappings())
 
 
 def received(moved: list[RowMapping]) -> int:
@@ -142,8 +147,8 @@ def received(moved: list[RowMapping]) -> int:
 
 def find(desk: Desk, merchant: str, reference: str) -> list[dict[str, Any]]:
     """The invoice with that reference, if there is one."""
-    chosen = select(invoices).where(invoices.c.merchant == merchant, invoices.c.reference == reference)
-    return _documents(desk, chosen)
+    row = of_reference(desk, merchant, reference)
+    return [] if row is None else [document(desk, row)]
 
 
 _ANY: BindParameter[tuple[str, ...]] = bindparam("names", expanding=True)
@@ -152,8 +157,7 @@ _NAMED = select(invoices.c.id, invoices.c.reference).where(or_(invoices.c.id.in_
 
 def other_names(db: Connection, names: tuple[str, ...]) -> tuple[str, ...]:
     """Ids and references of the invoices that go by one of these names."""
-    rows = db.execute(_NAMED, {"names": names}).all()
-    return tuple(name for row in rows for name in row)
+    return tuple(name for row in db.execute(_NAMED, {"names": names}) for name in row)
 
 
 def page(
@@ -169,13 +173,9 @@ def page(
     if made_on is not None:
         begin, end = clock.day(made_on)
         chosen = chosen.where(invoices.c.created_at >= begin, invoices.c.created_at < end)
-    rows = list(desk.db.execute(chosen.order_by(invoices.c.seq).limit(limit + 1)).mappings())
-    following = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
-    return [document(desk, row) for row in rows[:limit]], following
-
-
-def _documents(desk: Desk, chosen: Select[Any]) -> list[dict[str, Any]]:
-    return [document(desk, row) for row in desk.db.execute(chosen).mappings().all()]
+    found = list(desk.db.execute(chosen.order_by(invoices.c.seq).limit(limit + 1)).mappings())
+    following = str(found[limit - 1]["seq"]) if len(found) > limit else None
+    return [document(desk, row) for row in found[:limit]], following
 
 
 def cancel(desk: Desk, row: RowMapping) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def changed(
     row = desk.invoice(invoice)
     status = status or _status(row, moves(desk, invoice))
     version = row["version"] + 1
-    desk.db.execute(update(invoices).where(invoices.c.id == invoice).values(status=status, version=version))
+    desk.db.execute(change(invoices), {"which": invoice, "status": status, "version": version})
     data: dict[str, Any] = {
         "merchant": row["merchant"],
         "installation": row["installation"],

@@ -12,11 +12,11 @@ import secrets
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from deposit_token_sdk.errors import NotGenuine
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import bank_keys, merchant_keys, webhook_keys
+from deposit_token_sdk.sandbox.tables import bank_keys, merchant_keys, rows, webhook_keys
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey, VerificationKey
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
 
@@ -31,8 +31,12 @@ _NEWEST = (
     .order_by(bank_keys.c.seq.desc())
     .limit(1)
 )
-_MERCHANT_KEY = select(merchant_keys).where(merchant_keys.c.kid == bindparam("kid"))
-"""Asked at every request, and so written once."""
+_OF_ENDPOINT = (
+    select(webhook_keys.c.seq, webhook_keys.c.secret)
+    .where(webhook_keys.c.merchant == bindparam("merchant"))
+    .order_by(webhook_keys.c.seq.desc())
+)
+"""Asked at every request or message, and so written once."""
 
 
 @lru_cache(maxsize=256)
@@ -102,7 +106,7 @@ def published(db: Connection) -> KeySet:
     """What stands at ``/.well-known/jwks.json``."""
     for purpose in _ALGORITHMS:
         current(db, purpose)
-    return KeySet(tuple(_public(row) for row in db.execute(select(bank_keys).order_by(bank_keys.c.seq)).all()))
+    return KeySet(tuple(_public(row) for row in db.execute(rows(bank_keys))))
 
 
 def _public(row: Row[tuple[object, ...]]) -> VerificationKey:
@@ -128,7 +132,7 @@ def enrol(db: Connection, merchant: str, key: VerificationKey) -> None:
 
 def merchant_key(db: Connection, kid: str) -> tuple[str, VerificationKey]:
     """The merchant that signs with `kid`, and its key. Raises NotGenuine (``key_unknown``)."""
-    row = db.execute(_MERCHANT_KEY, {"kid": kid}).one_or_none()
+    row = db.execute(rows(merchant_keys, "kid"), {"kid": kid}).one_or_none()
     if row is None:
         raise NotGenuine("key_unknown", f"The bank knows no merchant's key {kid[:80]!r}.")
     return row.merchant, _verification_key(row.jwk)
@@ -136,8 +140,8 @@ def merchant_key(db: Connection, kid: str) -> tuple[str, VerificationKey]:
 
 def keys_of(db: Connection, merchant: str) -> KeySet:
     """All public keys of one merchant."""
-    rows = db.execute(select(merchant_keys.c.jwk).where(merchant_keys.c.merchant == merchant)).scalars()
-    return KeySet(tuple(_verification_key(jwk) for jwk in rows))
+    found = db.execute(rows(merchant_keys, "merchant"), {"merchant": merchant})
+    return KeySet(tuple(_verification_key(row.jwk) for row in found))
 
 
 def add_webhook_key(db: Connection, merchant: str) -> str:
@@ -149,16 +153,10 @@ def add_webhook_key(db: Connection, merchant: str) -> str:
 
 def drop_old_webhook_keys(db: Connection, merchant: str) -> None:
     """Stop signing with all but the newest of the endpoint's keys."""
-    rows = db.execute(_of_endpoint(merchant)).all()
-    for row in rows[1:]:
+    for row in db.execute(_OF_ENDPOINT, {"merchant": merchant}).all()[1:]:
         db.execute(webhook_keys.delete().where(webhook_keys.c.seq == row.seq))
 
 
 def webhook_signers(db: Connection, merchant: str) -> list[WebhookSigner]:
     """The endpoint's keys, the newest first: while one rotates, several sign."""
-    return [_webhook_signer(row.secret) for row in db.execute(_of_endpoint(merchant)).all()]
-
-
-def _of_endpoint(merchant: str) -> Select[tuple[int, str]]:
-    chosen = select(webhook_keys.c.seq, webhook_keys.c.secret).where(webhook_keys.c.merchant == merchant)
-    return chosen.order_by(webhook_keys.c.seq.desc())
+    return [_webhook_signer(row.secret) for row in db.execute(_OF_ENDPOINT, {"merchant": merchant})]

@@ -8,14 +8,19 @@ posting balances and no token account may be overdrawn, tokens in circulation eq
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import BindParameter, Connection, Executable, bindparam, select
 
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import accounts, postings, transfers
+from deposit_token_sdk.sandbox.tables import accounts, add, change, postings, transfers
+
+_ANY: BindParameter[list[str]] = bindparam("names", expanding=True)
+_BALANCES = select(accounts.c.id, accounts.c.balance).where(accounts.c.id.in_(_ANY))
+_WRITTEN = ("id", "at", "kind", "token", "units", "merchant", "invoice", "reference", "movement")
 
 RESERVE, BUYER, MERCHANT, CLEARING, FEES = "reserve", "buyer", "merchant", "clearing", "fees"
 
@@ -50,20 +55,53 @@ def between(source: str, target: str, units: int) -> dict[str, int]:
     return {source: -units, target: units}
 
 
-def book(db: Connection, transfer: Transfer) -> None:
-    """Book a transfer. Raises UnbalancedPosting, or Refused (``insufficient_balance``) on an overdraft."""
+def book(db: Connection, *booked: Transfer) -> None:
+    """Book transfers, all or none. Raises UnbalancedPosting, or Refused (``insufficient_balance``) on an overdraft."""
+    for transfer in booked:
+        _require_balanced(transfer)
+    names = {name for transfer in booked for name in transfer.postings}
+    held: dict[str, int] = {row.id: row.balance for row in db.execute(_BALANCES, {"names": sorted(names)})}
+    after = _after(held, booked)
+    legs = [
+        {"transfer": transfer.id, "account": name, "units": units}
+        for transfer in booked
+        for name, units in transfer.postings.items()
+    ]
+    _write(db, add(transfers), [{name: getattr(transfer, name) for name in _WRITTEN} for transfer in booked])
+    _write(db, add(accounts), [_opened(name, units) for name, units in after.items() if name not in held])
+    kept = [{"which": name, "balance": units} for name, units in after.items() if name in held]
+    _write(db, change(accounts), kept)
+    _write(db, add(postings), legs)
+
+
+def _require_balanced(transfer: Transfer) -> None:
     if sum(transfer.postings.values()) != 0 or transfer.units <= 0:
         raise UnbalancedPosting(f"{transfer.kind}: the postings {dict(transfer.postings)} do not balance.")
     tokens = {name.split(":")[0] for name in transfer.postings}
     if tokens != {transfer.token}:
         raise UnbalancedPosting(f"{transfer.kind}: the postings mix {sorted(tokens)}.")
-    row = {
-        name: getattr(transfer, name)
-        for name in ("id", "at", "kind", "token", "units", "merchant", "invoice", "reference", "movement")
-    }
-    db.execute(insert(transfers).values(row))
-    for name, units in transfer.postings.items():
-        _post(db, transfer.id, name, units)
+
+
+def _after(held: Mapping[str, int], booked: Iterable[Transfer]) -> dict[str, int]:
+    """What each account holds after these transfers, one after the other. Raises Refused (``insufficient_balance``)."""
+    after: dict[str, int] = {}
+    for transfer in booked:
+        for name, units in transfer.postings.items():
+            before = after.get(name, held.get(name, 0))
+            if before + units < 0 and name.split(":", 2)[1] != RESERVE:
+                raise Refused("insufficient_balance", f"{name} holds {before} units; {-units} are needed.")
+            after[name] = before + units
+    return after
+
+
+def _opened(name: str, units: int) -> dict[str, object]:
+    token, kind, owner = name.split(":", 2)
+    return {"id": name, "kind": kind, "owner": owner, "token": token, "balance": units}
+
+
+def _write(db: Connection, statement: Executable, written: list[dict[str, Any]]) -> None:
+    if written:
+        db.execute(statement, written)
 
 
 def balance(db: Connection, name: str) -> int:
@@ -82,7 +120,12 @@ def supply(db: Connection, token: str) -> tuple[int, int]:
 
 def issue(db: Connection, token: str, target: str, units: int, at: datetime) -> None:
     """Take a deposit and issue as many tokens for it."""
-    book(db, Transfer("issue", token, units, at, between(account(RESERVE, token), target, units)))
+    book(db, issued(token, target, units, at))
+
+
+def issued(token: str, target: str, units: int, at: datetime) -> Transfer:
+    """The transfer that issues tokens for a deposit."""
+    return Transfer("issue", token, units, at, between(account(RESERVE, token), target, units))
 
 
 def audit(db: Connection) -> list[str]:
@@ -105,16 +148,3 @@ def audit(db: Connection) -> list[str]:
         if circulation != deposits:
             wrong.append(f"{token}: {circulation} in circulation, {deposits} deposited")
     return wrong
-
-
-def _post(db: Connection, transfer: str, name: str, units: int) -> None:
-    token, kind, owner = name.split(":", 2)
-    held = db.execute(select(accounts.c.balance).where(accounts.c.id == name)).scalar()
-    after = (held or 0) + units
-    if after < 0 and kind != RESERVE:
-        raise Refused("insufficient_balance", f"{name} holds {held or 0} units; {-units} are needed.")
-    if held is None:
-        db.execute(insert(accounts).values(id=name, kind=kind, owner=owner, token=token, balance=after))
-    else:
-        db.execute(update(accounts).where(accounts.c.id == name).values(balance=after))
-    db.execute(insert(postings).values(transfer=transfer, account=name, units=units))

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from attrs import frozen
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import answers, nonces
+from deposit_token_sdk.sandbox.tables import Moment, add, answers, nonces, rows
 
 KEY_LIFE = timedelta(hours=24)
 NONCE_LIFE = timedelta(minutes=15)
@@ -35,11 +35,17 @@ def fingerprint(method: str, target: str, body: bytes) -> str:
     return sha256(f"{method}\n{target}\n".encode() + body).hexdigest()
 
 
+_OLD_ANSWERS = delete(answers).where(answers.c.at < bindparam("before"))
+
+
 def recall(db: Connection, merchant: str, key: str, asked: str, now: datetime) -> Kept | None:
     """The answer given under this key. Raises Refused (``idempotency_key_reused``)."""
-    db.execute(delete(answers).where(answers.c.at < now - KEY_LIFE))
-    row = db.execute(select(answers).where(answers.c.merchant == merchant, answers.c.key == key)).one_or_none()
+    named = {"merchant": merchant, "key": key}
+    row = db.execute(rows(answers, *named), named).one_or_none()
     if row is None:
+        return None
+    if row.at < now - KEY_LIFE:
+        db.execute(_OLD_ANSWERS, {"before": now - KEY_LIFE})
         return None
     if row.fingerprint != asked:
         raise Refused("idempotency_key_reused", "This Idempotency-Key came with another method, path or body.")
@@ -48,25 +54,32 @@ def recall(db: Connection, merchant: str, key: str, asked: str, now: datetime) -
 
 def keep(db: Connection, merchant: str, key: str, asked: str, kept: Kept, now: datetime) -> None:
     """Remember the answer given under this key."""
-    db.execute(
-        insert(answers).values(
-            merchant=merchant, key=key, fingerprint=asked, status=kept.status, body=kept.body, at=now
-        )
+    row = {"merchant": merchant, "key": key, "fingerprint": asked, "status": kept.status, "body": kept.body, "at": now}
+    db.execute(add(answers), row)
+
+
+_OLD_NONCES = delete(nonces).where(nonces.c.at < bindparam("before"))
+_SPEND = (
+    insert(nonces)
+    .from_select(
+        ["kid", "nonce", "at"],
+        select(bindparam("key_id"), bindparam("number"), bindparam("moment", type_=Moment)).where(
+            ~exists().where(nonces.c.kid == bindparam("key_id"), nonces.c.nonce == bindparam("number"))
+        ),
     )
-
-
-_FORGET = delete(nonces).where(nonces.c.at < bindparam("before"))
-_SEEN = select(nonces.c.at).where(nonces.c.kid == bindparam("key_id"), nonces.c.nonce == bindparam("number"))
-_REMEMBER = insert(nonces)
+    .returning(nonces.c.kid)
+)
 
 
 def nonce_seen(db: Connection, kid: str, nonce: str, real: datetime) -> bool:
     """Whether this nonce came before; if not, it is remembered now."""
-    db.execute(_FORGET, {"before": real - NONCE_LIFE})
-    if db.execute(_SEEN, {"key_id": kid, "number": nonce}).first() is not None:
-        return True
-    db.execute(_REMEMBER, {"kid": kid, "nonce": nonce, "at": real})
-    return False
+    return db.execute(_SPEND, {"key_id": kid, "number": nonce, "moment": real}).first() is None
+
+
+def forget(db: Connection, now: datetime, real: datetime) -> None:
+    """Throw away what has outlived its use: answers by business time, nonces by real time."""
+    db.execute(_OLD_ANSWERS, {"before": now - KEY_LIFE})
+    db.execute(_OLD_NONCES, {"before": real - NONCE_LIFE})
 
 
 class InHand:

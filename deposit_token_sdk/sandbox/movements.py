@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import RowMapping, select
 
 from deposit_token_sdk.errors import NotGenuine
-from deposit_token_sdk.sandbox import invoices, keyring
+from deposit_token_sdk.sandbox import invoices, keyring, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, FEES, MERCHANT, account
 from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import add, change, movements, rows
 from deposit_token_sdk.sandbox.tables import invoices as invoice_table
-from deposit_token_sdk.sandbox.tables import movements
 from deposit_token_sdk.signing import jws, strict_json
 
 SETTLEMENT, RETURN, CAPTURE = "deposit-settlement+jws", "deposit-return+jws", "deposit-capture+jws"
@@ -44,17 +44,8 @@ def _accept(desk: Desk, row: RowMapping, buyer: str, units: int, at: datetime) -
     movement = new_id("mov")
     source, target = account(BUYER, row["token"], buyer), account(CLEARING, row["token"])
     desk.book(row, "hold", movement, units, source, target)
-    desk.db.execute(
-        insert(movements).values(
-            id=movement,
-            invoice=row["id"],
-            kind="payment",
-            status="seen",
-            units=units,
-            accepted_at=at,
-            buyer=buyer,
-        )
-    )
+    values = {"id": movement, "invoice": row["id"], "kind": "payment", "status": "seen", "units": units}
+    desk.db.execute(add(movements), values | {"accepted_at": at, "buyer": buyer})
     return movement
 
 
@@ -71,7 +62,7 @@ def settle(desk: Desk, row: RowMapping, movement: str) -> str:
     desk.book(row, "payment", movement, moved["units"], source, target)
     _mark(desk, movement, "settled")
     _take_fee(desk, row["id"], movement)
-    claims = _claims(desk, row, moved) | {"quote_digest": invoices.document(desk, row)["quote_digest"]}
+    claims = _claims(desk, row, moved) | {"quote_digest": quotes.find(desk, row["quote"])["digest"]}
     signed = desk.state(SETTLEMENT, row["id"], movement, claims)
     invoices.changed(desk, row["id"], "invoice.settled", movement=_movement(desk, movement), statement=signed)
     return signed
@@ -84,7 +75,7 @@ def _take_fee(desk: Desk, invoice: str, movement: str) -> None:
         return
     source, target = account(MERCHANT, row["token"], row["merchant"]), account(FEES, row["token"])
     desk.book(row, "fee", movement, row["fee"], source, target)
-    desk.db.execute(update(invoice_table).where(invoice_table.c.id == invoice).values(fee_taken=1))
+    desk.db.execute(change(invoice_table), {"which": invoice, "fee_taken": 1})
 
 
 def release(desk: Desk, row: RowMapping, *, also_seen: bool = False) -> dict[str, Any]:
@@ -164,9 +155,7 @@ def give_back(desk: Desk, movement: str) -> dict[str, Any]:
     source, target = account(MERCHANT, row["token"], row["merchant"]), account(BUYER, row["token"], moved["buyer"])
     desk.book(row, "return", back, moved["units"], source, target)
     values = {"id": back, "invoice": row["id"], "kind": "return", "status": "returned", "units": moved["units"]}
-    desk.db.execute(
-        insert(movements).values(values | {"accepted_at": desk.now, "buyer": moved["buyer"], "of": movement})
-    )
+    desk.db.execute(add(movements), values | {"accepted_at": desk.now, "buyer": moved["buyer"], "of": movement})
     returned = _movement(desk, back)
     signed = desk.state(RETURN, row["id"], back, _claims(desk, row, returned) | {"of": movement})
     invoices.changed(desk, row["id"], "invoice.returned", movement=returned, statement=signed)
@@ -186,9 +175,8 @@ def _claims(desk: Desk, row: RowMapping, moved: RowMapping) -> dict[str, Any]:
 
 
 def _movement(desk: Desk, movement: str) -> RowMapping:
-    chosen = select(movements).where(movements.c.id == movement)
-    return desk.row(chosen, "malformed", f"There is no movement {movement[:60]!r}.")
+    return desk.row(rows(movements, "id"), "malformed", f"There is no movement {movement[:60]!r}.", id=movement)
 
 
 def _mark(desk: Desk, movement: str, status: str) -> None:
-    desk.db.execute(update(movements).where(movements.c.id == movement).values(status=status))
+    desk.db.execute(change(movements), {"which": movement, "status": status})

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from deposit_token_sdk.sandbox import keyring
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import deliveries, messages
+from deposit_token_sdk.sandbox.tables import add, change, deliveries, messages, rows
 
 if TYPE_CHECKING:
     import requests
@@ -32,7 +32,9 @@ def signed_headers(desk: Desk, merchant: str, message: str, body: bytes, at: dat
     stamp = int(at.timestamp())
     signers = keyring.webhook_signers(desk.db, merchant)
     signed = signers[0].sign(message, stamp, body)
-    signed["webhook-signature"] = " ".join(signer.signature(message, stamp, body) for signer in signers)
+    signed["webhook-signature"] = " ".join(
+        [signed["webhook-signature"], *(signer.signature(message, stamp, body) for signer in signers[1:])]
+    )
     return {"content-type": "application/json", "user-agent": "deposit-token-sandbox", **signed}
 
 
@@ -64,14 +66,16 @@ def record(
 ) -> None:
     """Keep one try: what was signed when, and what was answered."""
     signature = headers.get("webhook-signature") or headers.get("signature", "")
-    desk.db.execute(
-        insert(deliveries).values(message=message, url=url, at=at, signature=signature, status=status, answer=answer)
-    )
+    row = {"message": message, "url": url, "at": at, "signature": signature, "status": status, "answer": answer}
+    desk.db.execute(add(deliveries), row)
 
 
-def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = None) -> None:
-    """After a try: done where it was taken, unless it goes out twice; else by schedule, or in `unheard` seconds."""
-    row = desk.row(select(messages).where(messages.c.id == message), "malformed", "no such message")
+def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = None) -> bool:
+    """After a try: done where it was taken, unless it goes out twice; else by schedule, or in `unheard` seconds.
+
+    Returns whether it, or one that waited for it, is to be sent from now on.
+    """
+    row = desk.row(rows(messages, "id"), "malformed", "no such message", id=message)
     values: dict[str, object] = {"tries": row["tries"] + 1}
     if unheard is not None:
         values |= {"state": "queued", "due_at": desk.real + timedelta(seconds=unheard)}
@@ -82,20 +86,26 @@ def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = No
     else:
         due = _next_try(desk, row["tries"] + 1)
         values |= {"state": "queued" if due else "given_up", "due_at": due}
-    desk.db.execute(update(messages).where(messages.c.id == row["id"]).values(values))
-    overtaken = (messages.c.invoice == row["invoice"], messages.c.state == "behind", messages.c.seq < row["seq"])
-    desk.db.execute(update(messages).where(*overtaken).values(state="queued", due_at=desk.real))
+    desk.db.execute(change(messages), {"which": row["id"], **values})
+    overtaken = {"about": row["invoice"], "later": row["seq"], "state": "queued", "due_at": desk.real}
+    freed = desk.db.execute(_OVERTAKEN, overtaken).rowcount
+    return values["state"] == "queued" or freed > 0
+
+
+_OVERTAKEN = update(messages).where(
+    messages.c.invoice == bindparam("about"), messages.c.state == "behind", messages.c.seq < bindparam("later")
+)
 
 
 def pass_over(desk: Desk, message: str) -> None:
     """News that the merchant's dialect has no word for: nothing is sent."""
-    desk.db.execute(update(messages).where(messages.c.id == message).values(state="dropped", due_at=None))
+    desk.db.execute(change(messages), {"which": message, "state": "dropped", "due_at": None})
 
 
 def finish(desk: Desk, message: str, status: int | None) -> None:
     """After a try by hand: taken or not, it is not sent again."""
     state = "delivered" if status is not None and 200 <= status < 300 else "given_up"
-    desk.db.execute(update(messages).where(messages.c.id == message).values(state=state, tries=1))
+    desk.db.execute(change(messages), {"which": message, "state": state, "tries": 1})
 
 
 def _next_try(desk: Desk, tries: int) -> datetime | None:
@@ -107,9 +117,9 @@ def resend(desk: Desk, message: str, copies: int = 1) -> None:
     """Send a message again, now, and on by schedule if it is not taken. Raises Refused (``malformed``)."""
     if not 1 <= copies <= 100:
         raise Refused("malformed", "A message is sent 1 to 100 times.")
-    row = desk.row(select(messages).where(messages.c.id == message), "malformed", f"No message {message[:60]!r}.")
+    row = desk.row(rows(messages, "id"), "malformed", f"No message {message[:60]!r}.", id=message)
     values = {"state": "queued", "tries": 0, "copies": copies, "due_at": desk.real}
-    desk.db.execute(update(messages).where(messages.c.id == row["id"]).values(values))
+    desk.db.execute(change(messages), {"which": row["id"], **values})
     desk.woke.append(row["id"])
 
 
@@ -120,7 +130,7 @@ def bring_forward(desk: Desk, by: timedelta) -> None:
     )
     for row in desk.db.execute(waiting).all():
         due = max(desk.real, row.due_at - min(by, row.due_at - desk.real))
-        desk.db.execute(update(messages).where(messages.c.id == row.id).values(due_at=due))
+        desk.db.execute(change(messages), {"which": row.id, "due_at": due})
 
 
 def reference(body: str) -> str | None:

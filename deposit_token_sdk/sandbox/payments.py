@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from attrs import frozen
-from sqlalchemy import RowMapping, insert, select
+from sqlalchemy import RowMapping, select
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.money import units_of
@@ -22,8 +22,8 @@ from deposit_token_sdk.sandbox.bank import BUYERS
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.pricing import TOKENS, DemoToken
 from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import add, merchants, orders, quotes, rows, statements
 from deposit_token_sdk.sandbox.tables import invoices as invoice_table
-from deposit_token_sdk.sandbox.tables import merchants, orders, quotes, statements
 from deposit_token_sdk.sandbox.tables import movements as movement_table
 from deposit_token_sdk.sandbox.tables import refunds as refund_table
 
@@ -84,12 +84,12 @@ def initiate(desk: Desk, merchant: str, order: Order) -> str:
     buyer = buyer_of(order.debtor if order.creditor == own else order.creditor)
     if buyer is None or own not in (order.debtor, order.creditor):
         raise Refused("malformed", "The payment is not between the merchant's account and a buyer's.", status=403)
-    same = select(orders.c.reference).where(orders.c.merchant == merchant, orders.c.reference == order.reference)
-    if desk.db.execute(same).first() is not None:
+    same = {"merchant": merchant, "reference": order.reference}
+    if desk.db.execute(rows(orders, *same), same).first() is not None:
         raise Refused("reference_taken", "A payment has this reference already.")
     kept = {"merchant": merchant, "reference": order.reference, "currency": order.currency, "text": order.text}
     kept |= {"debtor": order.debtor, "creditor": order.creditor, "requested_on": order.on}
-    desk.db.execute(insert(orders).values(kept))
+    desk.db.execute(add(orders), kept)
     return (
         _debit(desk, merchant, order, token, units, buyer)
         if order.creditor == own
@@ -99,11 +99,9 @@ def initiate(desk: Desk, merchant: str, order: Order) -> str:
 
 def find(desk: Desk, reference: str, merchant: str | None = None) -> list[Shown]:
     """Every payment of this reference, the first first; of that merchant only, where one is named."""
-    chosen = select(orders).where(orders.c.reference == reference)
-    if merchant is not None:
-        chosen = chosen.where(orders.c.merchant == merchant)
-    rows = desk.db.execute(chosen).mappings().all()
-    return [shown for row in rows for shown in (*_payments(desk, row), *_refunds(desk, row))]
+    same = {"reference": reference} if merchant is None else {"reference": reference, "merchant": merchant}
+    found = desk.db.execute(rows(orders, *same), same).mappings().all()
+    return [shown for row in found for shown in (*_payments(desk, row), *_refunds(desk, row))]
 
 
 def by_id(desk: Desk, payment: str, merchant: str | None = None) -> Shown | None:
@@ -129,12 +127,11 @@ def _debit(desk: Desk, merchant: str, order: Order, token: DemoToken, units: int
     common: dict[str, Any] = {**terms, "token": token.code, "fee": 0, "bearer": "CRED", "due": units}
     price = {"currency": order.currency, "amount": f"{order.amount:f}", "rate": "1", "net": units, "statement": ""}
     digest = sha256(order.text.encode()).hexdigest()
-    desk.db.execute(
-        insert(quotes).values(id=quote, **common, **price, expires_at=expires_at, digest=digest, invoice=invoice)
-    )
+    locked = {"id": quote, "expires_at": expires_at, "digest": digest, "invoice": invoice}
+    desk.db.execute(add(quotes), {**locked, **common, **price})
     state = {"status": "open", "version": 1, "created_at": desk.now, "expires_at": expires_at, "capture": "automatic"}
     pages = {"return_url": "", "pay_code": new_id("none")}
-    desk.db.execute(insert(invoice_table).values(id=invoice, quote=quote, **common, **state, **pages))
+    desk.db.execute(add(invoice_table), {"id": invoice, "quote": quote, **common, **state, **pages})
     movement: str = movements.pay(desk, desk.invoice(invoice), buyer, units)["id"]
     return movement
 
@@ -155,10 +152,7 @@ def _back(desk: Desk, merchant: str, order: Order, units: int) -> str:
 
 
 def _payments(desk: Desk, row: RowMapping) -> list[Shown]:
-    same = select(invoice_table).where(
-        invoice_table.c.merchant == row["merchant"], invoice_table.c.reference == row["reference"]
-    )
-    invoice = desk.db.execute(same).mappings().first()
+    invoice = invoices.of_reference(desk, row["merchant"], row["reference"])
     if invoice is None:
         return []
     moved = invoices.moves(desk, invoice["id"])
@@ -172,13 +166,11 @@ def _payments(desk: Desk, row: RowMapping) -> list[Shown]:
 
 
 def _refunds(desk: Desk, row: RowMapping) -> list[Shown]:
-    same = select(refund_table).where(
-        refund_table.c.merchant == row["merchant"], refund_table.c.reference == row["reference"]
-    )
-    refund = desk.db.execute(same).mappings().first()
+    same = {"merchant": row["merchant"], "reference": row["reference"]}
+    refund = desk.db.execute(rows(refund_table, *same), same).mappings().first()
     if refund is None:
         return []
-    done = desk.db.execute(select(statements.c.id).where(statements.c.subject == refund["id"])).first() is not None
+    done = desk.db.execute(rows(statements, "subject"), {"subject": refund["id"]}).first() is not None
     states = {"pending": "processing", "done": "completed", "failed": "returned" if done else "rejected"}
     return [_shown(row, desk.invoice(refund["invoice"])["token"], refund, states[refund["status"]])]
 

@@ -9,14 +9,14 @@ from hashlib import sha256
 from typing import Any
 
 from attrs import evolve
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import RowMapping, delete, insert
 
 from deposit_token_sdk.errors import InvalidInput
 from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import pricing
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import facts, quotes
+from deposit_token_sdk.sandbox.tables import add, change, facts, quotes, rows
 from deposit_token_sdk.signing import strict_json
 from deposit_token_sdk.signing.base64url import encode_url
 
@@ -50,7 +50,7 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
         "expires_at": expires_at,
     }
     row |= _stated(desk, row)
-    desk.db.execute(insert(quotes).values(row))
+    desk.db.execute(add(quotes), row)
     return {"id": quote, "reference": terms["reference"], "statement": row["statement"]}
 
 
@@ -83,7 +83,7 @@ def assign(desk: Desk, row: RowMapping, terms: Mapping[str, str], until: datetim
         raise Refused("quote_used", f"The quote belongs to the invoice {row['invoice']}.")
     given = {**row, **terms, "expires_at": min(row["expires_at"], until or row["expires_at"])}
     values = {**terms, "expires_at": given["expires_at"], **_stated(desk, given)}
-    desk.db.execute(update(quotes).where(quotes.c.id == row["id"]).values(values))
+    desk.db.execute(change(quotes), {"which": row["id"], **values})
     return find(desk, row["id"])
 
 
@@ -114,8 +114,8 @@ def set_rate(desk: Desk, code: str, currency: str, mid: str | None) -> dict[str,
 
 def _as_it_stands(desk: Desk, token: pricing.DemoToken, currency: str) -> pricing.DemoToken:
     """The token with the rate that was set for this currency, if one was."""
-    mid = desk.db.execute(select(facts.c.value).where(facts.c.name == _fact(token, currency))).scalar()
-    return token if mid is None else evolve(token, mids={**token.mids, currency: mid})
+    set_to = desk.db.execute(rows(facts, "name"), {"name": _fact(token, currency)}).one_or_none()
+    return token if set_to is None else evolve(token, mids={**token.mids, currency: set_to.value})
 
 
 def _fact(token: pricing.DemoToken, currency: str) -> str:
@@ -124,10 +124,8 @@ def _fact(token: pricing.DemoToken, currency: str) -> str:
 
 def find(desk: Desk, quote_id: str, merchant: str | None = None) -> RowMapping:
     """A quote's row. Raises Refused (``unknown_quote``)."""
-    chosen = select(quotes).where(quotes.c.id == quote_id)
-    if merchant is not None:
-        chosen = chosen.where(quotes.c.merchant == merchant)
-    return desk.row(chosen, "unknown_quote", f"There is no quote {quote_id[:60]!r} of this merchant.")
+    detail = f"There is no quote {quote_id[:60]!r} of this merchant."
+    return desk.owned(quotes, quote_id, merchant, "unknown_quote", detail)
 
 
 def token_of(code: str, *, status: int | None = None) -> pricing.DemoToken:

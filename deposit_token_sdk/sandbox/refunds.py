@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import RowMapping, select
 
 from deposit_token_sdk.sandbox import invoices, quotes
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, MERCHANT, account
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import refunds
+from deposit_token_sdk.sandbox.tables import add, change, refunds, rows
 from deposit_token_sdk.signing import strict_json
 
 TYP = "deposit-refund+jws"
@@ -26,9 +26,9 @@ def create(desk: Desk, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
     row = desk.invoice(strict_json.text(asked, "invoice"), merchant)
     if terms["installation"] != row["installation"]:
         raise Refused("unknown_invoice", "The invoice is another installation's.")
-    same = select(refunds.c.id).where(refunds.c.merchant == merchant, refunds.c.reference == terms["reference"])
-    if (taken := desk.db.execute(same).scalar()) is not None:
-        raise Refused("reference_taken", f"The reference is that of the refund {taken}.")
+    same = {"merchant": merchant, "reference": terms["reference"]}
+    if (taken := desk.db.execute(rows(refunds, *same), same).one_or_none()) is not None:
+        raise Refused("reference_taken", f"The reference is that of the refund {taken.id}.")
     if units == 0:
         raise Refused("malformed", "A refund is at least one unit.")
     left = refundable(desk, row)
@@ -68,7 +68,7 @@ def _begin(desk: Desk, row: RowMapping, terms: dict[str, str], units: int) -> st
     refund = new_id("ref")
     buyer = invoices.moves(desk, row["id"], "settled")[-1]["buyer"]
     values = {"id": refund, "merchant": row["merchant"], "invoice": row["id"], **terms, "units": units}
-    desk.db.execute(insert(refunds).values(values | {"status": "pending", "buyer": buyer, "created_at": desk.now}))
+    desk.db.execute(add(refunds), values | {"status": "pending", "buyer": buyer, "created_at": desk.now})
     source, target = account(MERCHANT, row["token"], row["merchant"]), account(CLEARING, row["token"])
     desk.book(row, "refund_asked", refund, units, source, target)
     invoices.changed(desk, row["id"], "refund.pending", refund=desk.refund(refund))
@@ -118,4 +118,4 @@ def _at(desk: Desk, refund_id: str, *statuses: str) -> tuple[RowMapping, RowMapp
 
 
 def _mark(desk: Desk, refund_id: str, status: str) -> None:
-    desk.db.execute(update(refunds).where(refunds.c.id == refund_id).values(status=status))
+    desk.db.execute(change(refunds), {"which": refund_id, "status": status})

@@ -21,8 +21,8 @@ _DRIP: Final = 0.05
 
 
 def where(bank: Bank, about: tuple[str, ...], route: str) -> dict[str, Any]:
-    """What faults are asked with; where any is in force, with the other names of what is asked about."""
-    if about and bank.faults:
+    """What faults are asked with; where one waits for an invoice, with the other names of what is asked about."""
+    if about and bank.faults.of_one_invoice:
         with bank.reading() as db:
             about += invoices.other_names(db, about)
     return {"about": about, "route": route}

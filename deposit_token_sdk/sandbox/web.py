@@ -1,18 +1,20 @@
 """The bank's web edge: requests verified, idempotency kept, answers signed, problems told. It decides nothing.
 
 Every request of the reference API is signed (RFC 9421), and where it carried a signature the answer is signed too,
-refusals included. The address that counts is the one the merchant called, checked against the names this bank
-answers to, so that no web page can reach it under another name.
+refusals included. A request is verified before the desk is opened; its nonce is spent in the transaction that decides
+it, or, where it never comes to that, in one of its own. The address that counts is the one the merchant called,
+checked against the names this bank answers to, so that no web page can reach it under another name.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
+from attrs import define, frozen
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
@@ -22,8 +24,9 @@ from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.desk import Desk, new_id
 from deposit_token_sdk.sandbox.memory import Kept
 from deposit_token_sdk.sandbox.problems import Refused, problem
+from deposit_token_sdk.sandbox.tables import undoable
 from deposit_token_sdk.signing import http_signatures, strict_json
-from deposit_token_sdk.signing.keys import VerificationKey
+from deposit_token_sdk.signing.keys import SigningKey, VerificationKey
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -52,6 +55,25 @@ class Edge:
         return answer
 
 
+@define
+class _Call:
+    """One request on its way: who asks, as whom it was verified, and with which key it is answered."""
+
+    id: str
+    url: str
+    headers: dict[str, str]
+    merchant: str = DEMO_MERCHANT
+    unspent: tuple[str, str] | None = None
+    """Key id and nonce, until the nonce is spent; None where nothing was signed."""
+    answer_key: SigningKey | None = None
+    """The newest when the request was decided; None where it has not been."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether it carries a signature, good or bad."""
+        return "signature" in self.headers
+
+
 @frozen
 class Api:
     """Serves the routes of the reference API for one bank."""
@@ -70,94 +92,106 @@ class Api:
 
     def _view(self, route: api.Route) -> Callable[..., Response]:
         def view(**path: str) -> Response:
-            request_id = new_id("req")
+            call = _call()
             try:
-                return self._serve(route, path, request_id)
+                return self._serve(route, path, call)
             except Refused as refused:
-                return self._refusal(refused, request_id)
+                return self._refusal(refused, call)
 
         return view
 
-    def _serve(self, route: api.Route, path: dict[str, str], request_id: str) -> Response:
+    def _serve(self, route: api.Route, path: dict[str, str], call: _Call) -> Response:
         body = request.get_data()
         if "%00" in request.environ["REQUEST_URI"] or b"\\u0000" in body:
             raise Refused("malformed", "No text holds a NUL.")
-        merchant = self._merchant(body)
-        asked = api.Asked(path, request.args, _read(route, body))
-        where = trouble.where(self.bank, asked.about, route.template)
-        trouble.before(self.bank, where)
-        kept = self._decide(route, merchant, asked, body, request_id, where)
+        self._verify(call, body)
+        try:
+            asked = api.Asked(path, request.args, _read(route, body))
+            where = trouble.where(self.bank, asked.about, route.template)
+            trouble.before(self.bank, where)
+            kept = self._decide(route, call, asked, body, where)
+        except Exception:
+            self._spend(call)
+            raise
         trouble.after(self.bank, where, request.environ)
-        answer = self._answer(kept, request_id)
+        answer = self._answer(kept, call)
         trouble.drip(self.bank, where, answer)
         return answer
 
-    def _merchant(self, body: bytes) -> str:
-        """Who asks: the owner of the key that signed. Raises Refused (``signature_invalid``)."""
-        if not self.require_signatures and "signature" not in request.headers:
-            return DEMO_MERCHANT
-        try:
-            return self._signer(body)
-        except NotGenuine as error:
-            raise Refused("signature_invalid", f"{error.reason}: {error}") from None
-
-    def _signer(self, body: bytes) -> str:
-        owners: list[str] = []
+    def _verify(self, call: _Call, body: bytes) -> None:
+        """Find out who asks: the owner of the key that signed. Raises Refused (``signature_invalid``)."""
+        if not self.require_signatures and not call.signed:
+            return
 
         def key(kid: str) -> VerificationKey:
             with self.bank.reading() as db:
-                merchant, found = keyring.merchant_key(db, kid)
-            owners.append(merchant)
+                call.merchant, found = keyring.merchant_key(db, kid)
             return found
 
         def seen(kid: str, nonce: str) -> bool:
-            with self.bank.desk() as desk:
-                return memory.nonce_seen(desk.db, kid, nonce, desk.real)
+            call.unspent = (kid, nonce)
+            return False
 
         now = clock.real_now().timestamp()
-        http_signatures.verify_request(
-            request.method, _called(), _headers(), body or None, key, now=now, nonce_seen=seen
-        )
-        return owners[-1]
+        try:
+            http_signatures.verify_request(
+                request.method, call.url, call.headers, body or None, key, now=now, nonce_seen=seen
+            )
+        except NotGenuine as error:
+            raise _not_genuine(error) from None
 
-    def _decide(
-        self,
-        route: api.Route,
-        merchant: str,
-        asked: api.Asked,
-        body: bytes,
-        request_id: str,
-        where: dict[str, Any],
-    ) -> Kept:
-        decide = route.decide
+    @contextmanager
+    def _desk(self, call: _Call) -> Iterator[Desk]:
+        """A desk at which the request's nonce is spent, and the key of its answer taken, in the one transaction.
+
+        Raises Refused (``signature_invalid``) where the nonce has been spent before.
+        """
+        with self.bank.desk() as desk:
+            if call.unspent is not None and memory.nonce_seen(desk.db, *call.unspent, desk.real):
+                call.unspent = None
+                raise _not_genuine(http_signatures.nonce_spent())
+            yield desk
+            if call.signed:
+                call.answer_key = keyring.current(desk.db, keyring.ANSWER)
+        call.unspent = None
+
+    def _spend(self, call: _Call) -> None:
+        """What was verified and not decided cannot come again either. Raises Refused (``signature_invalid``)."""
+        if call.unspent is not None:
+            with self._desk(call):
+                pass
+
+    def _decide(self, route: api.Route, call: _Call, asked: api.Asked, body: bytes, where: dict[str, Any]) -> Kept:
+        decide, merchant = route.decide, call.merchant
         if route.method == "GET" and not isinstance(decide, api.Errand):
-            with self.bank.desk() as desk:
+            with self._desk(call) as desk:
                 return _kept(route.status, decide(desk, merchant, asked))
         key = request.headers.get("Idempotency-Key", "")
         if not 1 <= len(key) <= 64 or not key.isascii() or not key.isprintable():
             raise Refused("idempotency_key_missing", "Every POST carries an Idempotency-Key of 1 to 64 characters.")
         mark = memory.fingerprint(request.method, str(request.environ["REQUEST_URI"]), body)
         if isinstance(decide, api.Errand):
-            return self._run(decide, route.status, merchant, key, mark)
-        with self.bank.in_hand.only(merchant, key), self.bank.desk() as desk:
+            return self._run(decide, route.status, call, key, mark)
+        with self.bank.in_hand.only(merchant, key), self._desk(call) as desk:
             before = memory.recall(desk.db, merchant, key, mark, desk.now)
             if before is not None:
                 return before
-            kept = self._work(route.status, lambda: decide(desk, merchant, asked), desk, request_id, where)
+            kept = self._work(route.status, lambda: decide(desk, merchant, asked), desk, call.id, where)
             if kept.status not in _NEVER_KEPT:
                 memory.keep(desk.db, merchant, key, mark, kept, desk.now)
             return kept
 
-    def _run(self, errand: api.Errand, status: int, merchant: str, key: str, mark: str) -> Kept:
+    def _run(self, errand: api.Errand, status: int, call: _Call, key: str, mark: str) -> Kept:
         """Do what calls the shop, with no transaction open while it does."""
+        merchant = call.merchant
         with self.bank.in_hand.only(merchant, key):
-            with self.bank.desk() as desk:
+            with self._desk(call) as desk:
                 before = memory.recall(desk.db, merchant, key, mark, desk.now)
                 if before is not None:
                     return before
                 sent = errand.begin(desk, merchant)
             reached = errand.go(sent)
-            with self.bank.desk() as desk:
+            with self._desk(call) as desk:
                 kept = _kept(status, errand.end(desk, sent, reached))
                 memory.keep(desk.db, merchant, key, mark, kept, desk.now)
                 return kept
@@ -170,7 +204,7 @@ class Api:
         if self.bank.faults.take("kept_error", **where):
             return failure
         try:
-            with desk.db.begin_nested():
+            with undoable(desk.db):
                 kept = _kept(status, work())
         except Refused as refused:
             return _kept(refused.status, problem(refused.code, refused.detail, refused.status, request_id))
@@ -178,37 +212,32 @@ class Api:
             return _kept(400, problem("malformed", str(error), 400, request_id))
         return failure if self.bank.faults.take("kept_error_after", **where) else kept
 
-    def _refusal(self, refused: Refused, request_id: str) -> Response:
-        document = problem(refused.code, refused.detail, refused.status, request_id)
-        return self._answer(_kept(refused.status, document), request_id, refused.retry_after)
+    def _refusal(self, refused: Refused, call: _Call) -> Response:
+        document = problem(refused.code, refused.detail, refused.status, call.id)
+        return self._answer(_kept(refused.status, document), call, refused.retry_after)
 
-    def _answer(self, kept: Kept, request_id: str, retry_after: int | None = None) -> Response:
+    def _answer(self, kept: Kept, call: _Call, retry_after: int | None = None) -> Response:
         body = kept.body.encode()
         answer = Response(body, kept.status)
         answer.headers["Content-Type"] = "application/json" if kept.status < 400 else "application/problem+json"
-        answer.headers["Request-Id"] = request_id
+        answer.headers["Request-Id"] = call.id
         answer.headers["Cache-Control"] = "no-store"
         if retry_after is not None:
             answer.headers["Retry-After"] = str(retry_after)
-        self._sign(answer, body)
+        if call.signed:
+            self._sign(answer, body, call)
         return answer
 
-    def _sign(self, answer: Response, body: bytes) -> None:
-        if "signature" not in request.headers:
-            return
-        with self.bank.reading() as db:
-            key = keyring.newest(db, keyring.ANSWER)
-        if key is None:
-            with self.bank.desk() as desk:
-                key = keyring.current(desk.db, keyring.ANSWER)
+    def _sign(self, answer: Response, body: bytes, call: _Call) -> None:
+        key = call.answer_key or self._answer_key()
         try:
             added = http_signatures.sign_answer(
                 answer.status_code,
                 {name.lower(): value for name, value in answer.headers.items()},
                 body,
                 request.method,
-                _called(),
-                _headers(),
+                call.url,
+                call.headers,
                 key,
                 created=int(clock.real_now().timestamp()),
             )
@@ -216,10 +245,19 @@ class Api:
             return  # the request's own signature header cannot be covered: the answer stays unsigned
         answer.headers.update(added)
 
+    def _answer_key(self) -> SigningKey:
+        """For what was refused without a desk."""
+        with self.bank.reading() as db:
+            key = keyring.newest(db, keyring.ANSWER)
+        if key is None:
+            with self.bank.desk() as desk:
+                key = keyring.current(desk.db, keyring.ANSWER)
+        return key
+
     def _keys(self) -> Response:
         with self.bank.desk() as desk:
             keys = keyring.published(desk.db).jwks()
-        return self._answer(_kept(200, keys), new_id("req"))
+        return self._answer(_kept(200, keys), _call())
 
     def _http_error(self, error: HTTPException) -> Response:
         status = error.code or 500
@@ -228,24 +266,25 @@ class Api:
             code = "internal"
         if status < 400:
             return Response(status=status, headers=error.get_headers())
-        return self._refusal(Refused(code, error.description or code, status=status), new_id("req"))
+        return self._refusal(Refused(code, error.description or code, status=status), _call())
 
     def _failed(self, error: Exception) -> Response:
         _LOG.error("The sandbox bank failed.", exc_info=error)
-        return self._refusal(Refused("internal", "The bank failed; its log says why."), new_id("req"))
+        return self._refusal(Refused("internal", "The bank failed; its log says why."), _call())
 
 
 def _kept(status: int, document: dict[str, Any]) -> Kept:
     return Kept(status, strict_json.dumps(document).decode())
 
 
-def _called() -> str:
-    """The address as the merchant called it, to the letter."""
-    return f"http://{request.host}{request.environ['REQUEST_URI']}"
+def _call() -> _Call:
+    """The request at hand, its address as the merchant called it, to the letter."""
+    called = f"http://{request.host}{request.environ['REQUEST_URI']}"
+    return _Call(new_id("req"), called, {name.lower(): value for name, value in request.headers.items()})
 
 
-def _headers() -> dict[str, str]:
-    return {name.lower(): value for name, value in request.headers.items()}
+def _not_genuine(error: NotGenuine) -> Refused:
+    return Refused("signature_invalid", f"{error.reason}: {error}")
 
 
 def _read(route: api.Route, body: bytes) -> dict[str, Any]:

@@ -121,8 +121,13 @@ def verify_request(
             hint=_PROXY,
         )
     if nonce_seen is not None and nonce_seen(key.kid, nonce):
-        raise NotGenuine("nonce_seen", "A request with this nonce was accepted before: it is a replay.")
+        raise nonce_spent()
     return key
+
+
+def nonce_spent() -> NotGenuine:
+    """What a replay is refused with (``nonce_seen``), for a service that looks its nonces up later by itself."""
+    return NotGenuine("nonce_seen", "A request with this nonce was accepted before: it is a replay.")
 
 
 def sign_answer(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from deposit_token_sdk.errors import NotGenuine
-from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.sandbox import Sandbox, keyring
 from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import Database
 from deposit_token_sdk.signing import jws
+from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from tests.sandbox.shop import Shop
 
 
@@ -60,9 +64,40 @@ def test_what_a_revoked_key_signed_is_issued_again_under_the_current_one(bank: S
     assert shop.statements(invoice) == again
 
 
-def test_a_revoked_answer_key_is_replaced_at_once(bank: Sandbox, shop: Shop) -> None:
-    bank.control.revoke_key(bank.control.keys()["current"]["answer"])
-    assert shop.call("GET", "/tokens").signed
+def _signer(shop: Shop, path: str = "/tokens") -> str:
+    """The id of the key that an answer is signed with."""
+    answer = shop.call("GET", path)
+    assert answer.signed
+    return str(re.findall(r'keyid="([^"]+)"', answer.headers["signature-input"])[0])
+
+
+@pytest.mark.parametrize("path", ["/tokens", "/invoices/inv_none"])
+def test_the_next_answer_is_signed_with_the_key_that_is_current_by_then(bank: Sandbox, shop: Shop, path: str) -> None:
+    signers = [_signer(shop, path)]
+    signers.append(bank.control.rotate_key("answer")["kid"])
+    assert _signer(shop, path) == signers[1]
+    bank.control.retire_key(signers[1])  # the one before is still good, and the newest that is
+    assert _signer(shop, path) == signers[0]
+    shop.http.post(f"{bank.url}/control/revoke_key", json={"kid": signers[0]})
+    assert _signer(shop, path) == bank.control.keys()["current"]["answer"] not in signers
+
+
+def test_keys_that_another_process_writes_into_the_books_count_from_the_next_request(
+    bank: Sandbox, shop: Shop, tmp_path: Path
+) -> None:
+    assert shop.call("GET", "/tokens").status == 200
+    old, new = shop.key, SigningKey.generate(Algorithm.ED25519, shop.key.kid)
+    books = Database(f"sqlite:///{tmp_path / 'bank' / 'bank.sqlite3'}")
+    with books.transaction() as db:
+        keyring.enrol(db, shop.merchant, new.verification_key())
+        answering = keyring.rotate(db, keyring.ANSWER).kid
+    books.close()
+    refused = shop.call("GET", "/tokens")
+    assert (refused.status, refused.code) == (401, "signature_invalid")
+    shop.key = new
+    assert _signer(shop) == answering
+    shop.key = old
+    assert shop.call("POST", "/quotes", {}).status == 401
 
 
 def test_a_key_the_bank_does_not_have_cannot_be_ended(bank: Sandbox) -> None:

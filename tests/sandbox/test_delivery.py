@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deposit_token_sdk.errors import NotGenuine
-from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.sandbox import Sandbox, delivery
 from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.signing.standard_webhooks import Verifier
 from tests.sandbox.shop import Inbox, Shop, eventually
@@ -108,6 +109,29 @@ def test_the_events_of_one_invoice_come_in_the_order_of_their_versions(bank: San
         bank.control.pay(invoice["id"], units=units)
     shop.refund(invoice, 10)
     assert [event["data"]["version"] for event in inbox.wait(5)] == [2, 3, 4, 5, 6]
+
+
+def test_what_waited_for_a_busy_lane_goes_out_as_soon_as_it_is_free(bank: Sandbox, shop: Shop, inbox: Inbox) -> None:
+    invoice, all_paid = shop.invoice(), threading.Event()
+    inbox.answers = lambda number: 204 if number or all_paid.wait(10) else 500
+    for _ in range(15):
+        bank.control.pay(invoice["id"], units=100)
+    all_paid.set()
+    events = inbox.wait(15)  # were each to wait for the next look into the outbox, it would be too late
+    assert [event["data"]["version"] for event in events] == list(range(2, 17))
+
+
+def test_more_than_is_read_at_once_goes_out_without_a_pause(
+    bank: Sandbox, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_AT_ONCE", 2)
+    monkeypatch.setattr(delivery, "_DUE", delivery._DUE.limit(2))
+    bank.control.set_webhook_url(None)
+    for _ in range(30):
+        bank.control.ping()
+    bank.control.set_webhook_url(inbox.url)
+    bank.control.ping()
+    inbox.wait(31)
 
 
 def test_a_test_event_names_merchant_and_mode_and_no_invoice(bank: Sandbox, inbox: Inbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from deposit_token_sdk.errors import ConfigurationError
-from deposit_token_sdk.sandbox import Sandbox
+from deposit_token_sdk.sandbox import Sandbox, dialects, routing, tables
 from deposit_token_sdk.sandbox.key_files import private_key
 from deposit_token_sdk.sandbox.tables import Database
 from deposit_token_sdk.signing.keys import Algorithm
@@ -133,6 +134,72 @@ def test_another_mode_and_issuer_stand_in_every_statement(tmp_path: Path) -> Non
         assert (claims["iss"], claims["mode"]) == ("another-bank", "live")
         assert bank.environment()["DEPOSIT_TOKEN_MODE"] == "live"
         shop.http.close()
+
+
+def test_a_second_bank_compiles_nothing_again(tmp_path: Path) -> None:
+    made = []
+    for name in ("first", "second"):
+        with Sandbox(tmp_path / name):
+            pass
+        made.append((len(tables._COMPILED), len(routing._COMPILED)))
+    assert made[0] == made[1] > (0, 0)
+
+
+def test_two_banks_at_once_serve_each_its_own(tmp_path: Path, browser: requests.Session) -> None:
+    with Sandbox(tmp_path / "first") as first, Sandbox(tmp_path / "second") as second:
+        shops = [Shop(first), Shop(second)]
+        invoices = [shop.invoice() for shop in shops]
+        first.control.pay(invoices[0]["id"])
+        for bank, shop, invoice, status in zip((first, second), shops, invoices, ("paid", "open"), strict=True):
+            assert shop.read(invoice)["status"] == status
+            assert [each["id"] for each in bank.control.invoices()] == [invoice["id"]]
+            assert browser.get(invoice["pay_url"]).status_code == 200
+            page = browser.get(f"{bank.url}/dashboard/invoices/{invoice['id']}")
+            assert (page.status_code, invoice["reference"] in page.text) == (200, True)
+            shop.http.close()
+        assert browser.get(invoices[0]["pay_url"].replace(first.url, second.url)).status_code == 404
+
+
+def test_books_in_which_something_is_missing_gain_it_and_keep_what_they_hold(tmp_path: Path) -> None:
+    with Sandbox(tmp_path) as bank:
+        before = bank.control.balances()
+    with sqlite3.connect(tmp_path / "bank.sqlite3") as books:
+        names = "SELECT name FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+        complete = books.execute(names).fetchall()
+        books.execute("DROP TABLE orders")
+        books.execute("DROP INDEX messages_due")
+    books.close()
+    with Sandbox(tmp_path) as bank:
+        assert bank.control.balances() == before
+        with sqlite3.connect(tmp_path / "bank.sqlite3") as books:
+            assert books.execute(names).fetchall() == complete
+        books.close()
+
+
+THEIRS = """
+from flask import Blueprint
+
+def blueprint(bank):
+    made = Blueprint("harbour", __name__)
+    made.add_url_rule("/harbour/<name>", "greet", lambda name: f"{bank.house.issuer} greets {name}")
+    return made
+"""
+
+
+def test_a_dialect_installed_meanwhile_is_served_by_the_next_bank(
+    tmp_path: Path, browser: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "harbour" not in dialects.names()
+    info = tmp_path / "site" / "harbour-1.0.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: harbour\nVersion: 1.0.0\n", encoding="utf-8")
+    points = "[deposit_token_sdk.dialects]\nharbour = harbour:blueprint\n"
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
+    (tmp_path / "site" / "harbour.py").write_text(THEIRS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    for issuer in ("north", "south"):
+        with Sandbox(tmp_path / issuer, issuer=issuer) as bank:
+            assert browser.get(f"{bank.url}/harbour/anna").text == f"{issuer} greets anna"
 
 
 def test_importing_the_sandbox_loads_no_extra() -> None:

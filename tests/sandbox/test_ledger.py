@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Float, Numeric, create_engine, insert, inspec
 from deposit_token_sdk.sandbox import ledger
 from deposit_token_sdk.sandbox.ledger import BUYER, CLEARING, MERCHANT, Transfer, UnbalancedPosting, account, between
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import Database, accounts, metadata, postings, transfers
+from deposit_token_sdk.sandbox.tables import Database, accounts, metadata, postings, transfers, undoable
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BUYERS = account(BUYER, "SBUSD", "anna")
@@ -83,6 +83,35 @@ def test_whatever_is_asked_circulation_equals_deposits(
         assert ledger.supply(db, "SBUSD") == (10**30, 10**30)
         assert ledger.audit(db) == []
     database.close()
+
+
+def test_transfers_booked_together_follow_one_another_and_stand_or_fall_together(db: Connection) -> None:
+    ledger.issue(db, "SBUSD", BUYERS, 500, NOW)
+    paid, back = between(BUYERS, SHOPS, 400), between(SHOPS, BUYERS, 300)
+    ledger.book(db, _transfer(400, paid), _transfer(300, back))
+    assert (ledger.balance(db, BUYERS), ledger.balance(db, SHOPS)) == (400, 100)
+    with pytest.raises(Refused) as refused:
+        ledger.book(db, _transfer(400, paid), _transfer(300, back), _transfer(400, paid), _transfer(400, paid))
+    assert refused.value.code == "insufficient_balance"
+    assert (ledger.balance(db, BUYERS), ledger.balance(db, SHOPS)) == (400, 100)
+    assert len(db.execute(select(transfers)).all()) == 3
+    assert ledger.audit(db) == []
+
+
+def _book_each(db: Connection, *booked: Transfer) -> None:
+    for transfer in booked:
+        ledger.book(db, transfer)
+
+
+def test_what_is_undone_leaves_the_rest_of_its_transaction(db: Connection) -> None:
+    ledger.issue(db, "SBUSD", BUYERS, 500, NOW)
+    paid = _transfer(100, between(BUYERS, SHOPS, 100))
+    with pytest.raises(UnbalancedPosting), undoable(db):
+        _book_each(db, paid, _transfer(100, {SHOPS: 100}))
+    with undoable(db):
+        ledger.book(db, _transfer(7, between(BUYERS, SHOPS, 7)))
+    assert (ledger.balance(db, BUYERS), ledger.balance(db, SHOPS)) == (493, 7)
+    assert ledger.audit(db) == []
 
 
 def test_the_audit_names_an_account_that_was_tampered_with(db: Connection) -> None:

@@ -6,6 +6,7 @@ import json
 import secrets
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 import requests
 
 from deposit_token_sdk.errors import NotGenuine
-from deposit_token_sdk.sandbox import Sandbox
-from deposit_token_sdk.sandbox.memory import InHand
+from deposit_token_sdk.sandbox import Sandbox, memory
+from deposit_token_sdk.sandbox.memory import InHand, Kept
 from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import Database
 from deposit_token_sdk.signing import http_signatures
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 from tests.sandbox.shop import Shop, conforms, eventually
@@ -57,6 +59,90 @@ def test_a_request_heard_before_is_refused(shop: Shop) -> None:
     replayed = shop.send("GET", "/tokens", headers, None)
     assert (replayed.status, replayed.signed) == (401, True)
     assert "nonce_seen" in replayed.body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "key", "status"),
+    [
+        ("GET", "/invoices/inv_none", None, None, 404),
+        ("POST", "/invoices/inv_none/cancel", b"{}", "key-1", 404),
+        ("POST", "/quotes", b"{}", "key-1", 400),
+        ("POST", "/quotes", b"{", "key-1", 400),
+        ("POST", "/quotes", b"{}", None, 400),
+        ("POST", "/webhook-tests", b"{}", "key-1", 409),
+    ],
+)
+def test_a_request_that_was_verified_and_refused_cannot_come_again(
+    shop: Shop, method: str, path: str, content: bytes | None, key: str | None, status: int
+) -> None:
+    headers = shop.signed(method, path, content, key)
+    assert shop.send(method, path, headers, content).status == status
+    replayed = shop.send(method, path, headers, content)
+    assert (replayed.status, replayed.signed) == (401, True)
+    assert "nonce_seen" in replayed.body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "done"),
+    [("error_before", 503, 0), ("rate_limited", 429, 0), ("error_after", 500, 1), ("kept_error", 500, 0)],
+)
+def test_a_request_that_met_with_a_fault_cannot_come_again(
+    bank: Sandbox, shop: Shop, kind: str, status: int, done: int
+) -> None:
+    body = json.dumps(shop.order(shop.quote().body)).encode()
+    headers = shop.signed("POST", "/invoices", body, "key-1")
+    bank.control.fault(kind, route="POST /invoices")
+    assert shop.send("POST", "/invoices", headers, body).status == status
+    assert shop.send("POST", "/invoices", headers, body).status == 401
+    assert len(bank.control.invoices()) == done
+
+
+def test_a_request_whose_connection_was_cut_cannot_come_again(bank: Sandbox, shop: Shop) -> None:
+    body = json.dumps(shop.order(shop.quote().body)).encode()
+    headers = shop.signed("POST", "/invoices", body, "key-1")
+    bank.control.fault("dropped", route="POST /invoices")
+    with pytest.raises(requests.ConnectionError):
+        shop.send("POST", "/invoices", headers, body)
+    assert shop.send("POST", "/invoices", headers, body).status == 401
+
+
+def test_the_same_request_from_many_threads_is_heard_once(bank: Sandbox, shop: Shop) -> None:
+    body = _quote_body(shop)
+    headers = shop.signed("POST", "/quotes", body, "key-1")
+    shops = [Shop(bank) for _ in range(6)]
+    answers: list[int] = []
+    together = threading.Barrier(len(shops))
+
+    def send(each: Shop) -> None:
+        together.wait()
+        answers.append(each.send("POST", "/quotes", headers, body).status)
+
+    threads = [threading.Thread(target=send, args=(each,)) for each in shops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for each in shops:
+        each.http.close()
+    assert answers.count(201) <= 1
+    assert set(answers) <= {201, 401, 409}
+    assert shop.send("POST", "/quotes", headers, body).status == 401
+
+
+def test_what_has_outlived_its_use_is_forgotten_and_nothing_before(tmp_path: Path) -> None:
+    books = Database(f"sqlite:///{tmp_path / 'bank.sqlite3'}")
+    now, kept = datetime.now(UTC), Kept(201, "{}")
+    with books.transaction() as db:
+        assert not memory.nonce_seen(db, "shop-1", "n", now)
+        memory.keep(db, "shop", "key-1", "mark", kept, now)
+        memory.forget(db, now + memory.KEY_LIFE, now + memory.NONCE_LIFE)
+        assert memory.nonce_seen(db, "shop-1", "n", now)
+        assert memory.recall(db, "shop", "key-1", "mark", now + memory.KEY_LIFE) == kept
+        a_moment = timedelta(microseconds=1)
+        memory.forget(db, now + memory.KEY_LIFE + a_moment, now + memory.NONCE_LIFE + a_moment)
+        assert not memory.nonce_seen(db, "shop-1", "n", now)
+        assert memory.recall(db, "shop", "key-1", "mark", now) is None
+    books.close()
 
 
 def test_a_nonce_counts_only_once_signature_and_digest_have_been_verified(shop: Shop) -> None:
@@ -288,8 +374,11 @@ def test_a_mistake_of_the_banks_own_is_a_signed_problem_and_changes_nothing(
     invoice = shop.invoice()
     bank.control.pay(invoice["id"])
     monkeypatch.setattr("deposit_token_sdk.sandbox.refunds.TYP", 7)
-    failed = shop.refund(invoice, 5)
+    body = json.dumps(shop.terms() | {"invoice": invoice["id"], "units": "5"}).encode()
+    headers = shop.signed("POST", "/refunds", body, "key-1")
+    failed = shop.send("POST", "/refunds", headers, body)
     assert (failed.status, failed.code, failed.signed) == (500, "internal", True)
     monkeypatch.undo()
+    assert shop.send("POST", "/refunds", headers, body).status == 401
     assert shop.read(invoice)["refunds"] == []
     eventually(lambda: "The sandbox bank failed." in caplog.text)

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert
 
 from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.sandbox.desk import Desk
-from deposit_token_sdk.sandbox.tables import facts
+from deposit_token_sdk.sandbox.tables import facts, rows
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -39,7 +40,7 @@ DIALECTS: Final[Mapping[str, str]] = {
 
 def names() -> tuple[str, ...]:
     """Every dialect there is: ours, and those that are installed."""
-    return tuple(sorted({*DIALECTS, *(entry.name for entry in entry_points(group=GROUP))}))
+    return tuple(sorted({*DIALECTS, *_installed(tuple(sys.path)).names}))
 
 
 def mount(app: Flask, bank: Bank) -> None:
@@ -77,7 +78,8 @@ def taken(desk: Desk, merchant: str, status: int, answer: str) -> bool:
 
 def spoken(db: Connection, merchant: str) -> str | None:
     """The merchant's dialect; None where it is the reference API."""
-    return db.execute(select(facts.c.value).where(facts.c.name == _fact(merchant))).scalar()
+    row = db.execute(rows(facts, "name"), {"name": _fact(merchant)}).one_or_none()
+    return None if row is None else str(row.value)
 
 
 def _fact(merchant: str) -> str:
@@ -88,10 +90,16 @@ def _module(name: str) -> Any:
     return sys.modules[_function(name).__module__]
 
 
+@cache
+def _installed(_path: tuple[str, ...]) -> EntryPoints:
+    """Third parties' dialects: every distribution on this path is asked, which takes its time, and is done once."""
+    return entry_points(group=GROUP)
+
+
 def _function(name: str) -> Callable[[Bank], Blueprint]:
     if name in DIALECTS:
         module, _, function = DIALECTS[name].partition(":")
         return cast("Callable[[Bank], Blueprint]", getattr(import_module(module), function))
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in _installed(tuple(sys.path)).select(name=name):
         return cast("Callable[[Bank], Blueprint]", entry.load())
     raise ConfigurationError("dialect_unknown", f"There is no dialect {name[:40]!r}, only {', '.join(names())}.")

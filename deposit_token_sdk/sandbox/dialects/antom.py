@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 from flask import Blueprint, Response, request
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping
 
 from deposit_token_sdk.errors import NotGenuine, Unreadable
 from deposit_token_sdk.sandbox import clock, invoices, keyring, quotes, refunds
@@ -26,9 +26,7 @@ from deposit_token_sdk.sandbox.dialects import antom_json as wire
 from deposit_token_sdk.sandbox.dialects.trouble import Trouble
 from deposit_token_sdk.sandbox.key_files import private_key
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import invoices as invoice_table
-from deposit_token_sdk.sandbox.tables import merchants, movements
-from deposit_token_sdk.sandbox.tables import quotes as quote_table
+from deposit_token_sdk.sandbox.tables import merchants, movements, rows, undoable
 from deposit_token_sdk.sandbox.tables import refunds as refund_table
 from deposit_token_sdk.signing import rsa256, strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey
@@ -38,6 +36,7 @@ LIVE, SANDBOX = "/ams/api/v1", "/ams/sandbox/api/v1"
 _CLIENT: Final = "SANDBOX_"
 _VERSION: Final = "1"
 _SKEW: Final = 300.0
+_KEY: Final = "antom key"
 _INSTALLATION: Final = "antom"
 """What the bank writes where its own API has the shop's installation: Antom's has none."""
 _COMMON: Final = ("DEPOSIT_TOKEN_BANK", "DEPOSIT_TOKEN_URL", "DEPOSIT_TOKEN_MODE", "DEPOSIT_TOKEN_CA_BUNDLE")
@@ -138,11 +137,10 @@ def _notification(desk: Desk, kind: str, told: dict[str, Any]) -> dict[str, Any]
 def _view(bank: Bank, operation: Operation) -> Callable[[], Response]:
     def view() -> Response:
         body = request.get_data()
-        with bank.desk() as desk:
-            known, refusal = _who(desk, body)
-            key = None if known is None else _key(desk)
-        if known is None or key is None:
+        known, refusal = _who(bank, body)
+        if known is None:
             return _written(wire.result(refusal, "F"))
+        key = wire.signing_key(bank.fact(_KEY, _new_key), _VERSION)
         client, merchant = known
         if refusal:
             return _signed(wire.result(refusal, "F"), client, key)
@@ -172,7 +170,7 @@ def _view(bank: Bank, operation: Operation) -> Callable[[], Response]:
 def _decided(bank: Bank, operation: Operation, merchant: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What the bank has decided, and said in Antom's words; a refusal leaves nothing done."""
     try:
-        with bank.desk() as desk, desk.db.begin_nested():
+        with bank.desk() as desk, undoable(desk.db):
             code, status, told = operation.decide(desk, merchant, asked)
     except Refused as refused:
         return wire.result(wire.REFUSALS.get(refused.code, "PROCESS_FAIL"), "F", f"{refused.code}: {refused.detail}")
@@ -181,23 +179,25 @@ def _decided(bank: Bank, operation: Operation, merchant: str, asked: dict[str, A
     return {**wire.result(code, status), **told}
 
 
-def _who(desk: Desk, body: bytes) -> tuple[tuple[str, str] | None, str]:
+def _who(bank: Bank, body: bytes) -> tuple[tuple[str, str] | None, str]:
     """Client id and merchant, and the code of a refusal; no client where it is not one of this bank's."""
     client = request.headers.get("Client-Id", "")
-    merchant = _merchant_of(client, desk.house.mode)
-    chosen = select(merchants.c.id).where(merchants.c.id == merchant)
-    if merchant is None or desk.db.execute(chosen).scalar() is None:
+    merchant = _merchant_of(client, bank.house.mode)
+    with bank.reading() as db:
+        listed = db.execute(rows(merchants, "id"), {"id": merchant}).first()
+        keys = keyring.keys_of(db, merchant or "")
+    if merchant is None or listed is None:
         return None, "KEY_NOT_FOUND"
     known = (client, merchant)
-    if request.path.startswith(SANDBOX) is not (desk.house.mode == "test"):
+    if request.path.startswith(SANDBOX) is not (bank.house.mode == "test"):
         return known, "ACCESS_DENIED"
     try:
         message, signature = rsa256.read(
             dict(request.headers), body, path=request.path, time_header=rsa256.REQUEST_TIME
         )
-        _, enrolled = keyring.merchant_key(desk.db, _kid(merchant))
+        enrolled = keys.require(_kid(merchant), None)
         rsa256.verify(message, signature, KeySet((evolve(enrolled, kid=_VERSION),)))
-        rsa256.require_fresh(message, now=desk.real.timestamp(), skew=_SKEW)
+        rsa256.require_fresh(message, now=clock.real_now().timestamp(), skew=_SKEW)
     except (NotGenuine, Unreadable) as error:
         return known, "KEY_NOT_FOUND" if error.reason == "key_unknown" else "INVALID_SIGNATURE"
     return known, ""
@@ -218,8 +218,11 @@ def _written(answer: Mapping[str, Any]) -> Response:
 
 def _key(desk: Desk) -> SigningKey:
     """The key that Antom signs with here; made when it is first needed."""
-    pem = fact(desk.db, "antom key", lambda: SigningKey.generate(Algorithm.RS256, _VERSION).to_pem().decode("ascii"))
-    return wire.signing_key(pem, _VERSION)
+    return wire.signing_key(fact(desk.db, _KEY, _new_key), _VERSION)
+
+
+def _new_key() -> str:
+    return SigningKey.generate(Algorithm.RS256, _VERSION).to_pem().decode("ascii")
 
 
 def _kid(merchant: str) -> str:
@@ -279,7 +282,7 @@ def _create_session(desk: Desk, merchant: str, asked: dict[str, Any]) -> Answer:
     reference = _known_as(desk, request_id)
     print_ = sha256(strict_json.dumps_exact(asked)).hexdigest()
     named = f"antom session {merchant} {reference}"
-    known = _invoice_of(desk, merchant, reference)
+    known = invoices.of_reference(desk, merchant, reference)
     if known is not None:
         if fact(desk.db, named, lambda: "") != print_:
             raise Refused("idempotency_key_reused", "paymentRequestId came with another session before.")
@@ -347,9 +350,9 @@ def _inquire(desk: Desk, merchant: str, asked: dict[str, Any]) -> Answer:
 def _asked_about(desk: Desk, merchant: str, asked: dict[str, Any]) -> RowMapping:
     payment = strict_json.optional_text(asked, "paymentId")
     if payment is not None:
-        chosen = select(movements.c.invoice).where(movements.c.id == payment)
-        return desk.invoice(desk.db.execute(chosen).scalar() or "", merchant)
-    row = _invoice_of(desk, merchant, _reference(wire.read_id(asked, "paymentRequestId")))
+        moved = desk.db.execute(rows(movements, "id"), {"id": payment}).one_or_none()
+        return desk.invoice("" if moved is None else moved.invoice, merchant)
+    row = invoices.of_reference(desk, merchant, _reference(wire.read_id(asked, "paymentRequestId")))
     if row is None:
         raise Refused("unknown_invoice", "There is no such payment.")
     return row
@@ -424,7 +427,7 @@ def _shown(desk: Desk, row: RowMapping, about: str | None = None) -> dict[str, A
 
     `about`: the one that a notification is about; so two payments of the same amount are two pieces of news.
     """
-    quote = desk.row(select(quote_table).where(quote_table.c.id == row["quote"]), "unknown_quote", "no such quote")
+    quote = quotes.find(desk, row["quote"])
     payments = [moved for moved in invoices.moves(desk, row["id"]) if moved["kind"] == "payment"]
     currency = wire.currency_of(row["token"])
     named = next((moved for moved in payments if moved["id"] == about), None)
@@ -467,14 +470,9 @@ def _refund_shown(desk: Desk, refund: RowMapping) -> dict[str, Any]:
     }
 
 
-def _invoice_of(desk: Desk, merchant: str, reference: str) -> RowMapping | None:
-    chosen = select(invoice_table).where(invoice_table.c.merchant == merchant, invoice_table.c.reference == reference)
-    return desk.db.execute(chosen).mappings().one_or_none()
-
-
 def _refund_of(desk: Desk, merchant: str, reference: str) -> RowMapping | None:
-    chosen = select(refund_table).where(refund_table.c.merchant == merchant, refund_table.c.reference == reference)
-    return desk.db.execute(chosen).mappings().one_or_none()
+    same = {"merchant": merchant, "reference": reference}
+    return desk.db.execute(rows(refund_table, *same), same).mappings().one_or_none()
 
 
 def _reference(request_id: str) -> str:

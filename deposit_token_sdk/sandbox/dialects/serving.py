@@ -14,6 +14,7 @@ from deposit_token_sdk.sandbox.bank import Bank
 from deposit_token_sdk.sandbox.desk import Desk
 from deposit_token_sdk.sandbox.memory import Kept
 from deposit_token_sdk.sandbox.problems import Refused
+from deposit_token_sdk.sandbox.tables import undoable
 from deposit_token_sdk.signing import strict_json
 
 _NEVER_KEPT: Final = frozenset({400, 401, 429, 503})
@@ -62,13 +63,15 @@ class Serving:
 
     def _worked(self, work: Callable[[Desk], Kept], desk: Desk, where: dict[str, Any]) -> Kept:
         """Do it, or refuse it with nothing done; and fail for good where a fault says so."""
-        failed = self.refusal(Refused("internal", "The bank failed, and keeps to it."))
-        failure = Kept(failed.status_code, failed.get_data(as_text=True))
         if self.bank.faults.take("kept_error", **where):
-            return failure
-        with desk.db.begin_nested():
+            return self._failure()
+        with undoable(desk.db):
             kept = work(desk)
-        return failure if self.bank.faults.take("kept_error_after", **where) else kept
+        return self._failure() if self.bank.faults.take("kept_error_after", **where) else kept
+
+    def _failure(self) -> Kept:
+        failed = self.refusal(Refused("internal", "The bank failed, and keeps to it."))
+        return Kept(failed.status_code, failed.get_data(as_text=True))
 
 
 def kept(status: int, document: dict[str, Any]) -> Kept:
