@@ -19,12 +19,15 @@ pytest_plugins = ["deposit_token_sdk.testing.plugin"]
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
+gc.disable()
+
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: it is not looked through again at each collection of garbage."""
+    """What was imported and collected stays: garbage is looked for from here on, and among what comes later."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from socket import socketpair
+from typing import Any, TextIO
 
 import pytest
 from attrs import define, field
@@ -22,11 +23,11 @@ from werkzeug.wrappers import Request, Response
 
 from deposit_token_sdk import Attempt, RefundStage
 from deposit_token_sdk.checkout.sql_tables import outgoing
+from deposit_token_sdk.sandbox import Sandbox
+from tests import databases
+from tests.checkout.conftest import open_shop
 from tests.checkout.kit import Shop, due_of
 from tests.checkout.mixed_writer import METADATA, hooks_run
-from tests.databases import ON_BOTH, address
-
-pytestmark = ON_BOTH
 
 PROCESSES = 4
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ class Writers:
     """The processes, and what the bank's webhook about each order was."""
 
     shop: Shop
-    processes: list[subprocess.Popen[str]]
+    processes: list[TextIO]
     webhooks: dict[str, tuple[dict[str, str], str]] = field(factory=dict)
     arrived: threading.Condition = field(factory=threading.Condition)
 
@@ -67,9 +68,7 @@ class Writers:
         job |= {"units": sixty_percent(attempt), "turns": turns}
         asked = self.processes[:processes]
         for number, process in enumerate(asked):
-            assert process.stdin is not None
-            process.stdin.write(json.dumps({**job, "process": number}) + "\n")
-            process.stdin.flush()
+            print(json.dumps({**job, "process": number}), file=process, flush=True)
         return [outcome for process in asked for outcome in json.loads(said_by(process))]
 
     def hooks_of(self, order: str) -> Counter[tuple[str, str]]:
@@ -86,33 +85,40 @@ def sixty_percent(attempt: Attempt) -> int:
     return due_of(attempt) * 6 // 10
 
 
-def said_by(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
+def said_by(process: TextIO) -> str:
+    line = process.readline()
     assert line, "a writer ended; what it wrote stands above"
     return line
 
 
-@pytest.fixture
-def writers(shop: Shop) -> Iterator[Writers]:
-    engine = shop.sessions.kw["bind"]
-    METADATA.create_all(engine)
-    command = [sys.executable, "-m", "tests.checkout.mixed_writer", address(engine), json.dumps(shop.environment)]
-    with ExitStack() as ends:
-        started = [
-            ends.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-            )
-            for _ in range(PROCESSES)
-        ]
-        made = Writers(shop, started)
-        ends.enter_context(recorder(made))
-        assert [said_by(process) for process in started] == ["ready\n"] * PROCESSES
-        yield made
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.close()
-            assert process.wait(30) == 0
+@pytest.fixture(scope="module", params=databases.DBMS)
+def writers(
+    request: pytest.FixtureRequest, bank: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Writers]:
+    """One shop on each database: every test has an order of its own."""
+    folder = tmp_path_factory.mktemp("writers")
+    with databases.fresh(request.param, folder, empty=False) as engine, open_shop(bank, engine) as shop:
+        METADATA.create_all(engine)
+        with ExitStack() as ends:
+            made = Writers(shop, ends.enter_context(started(databases.address(engine), shop.environment)))
+            ends.enter_context(recorder(made))
+            assert [said_by(process) for process in made.processes] == ["ready\n"] * PROCESSES
+            yield made
+
+
+@contextmanager
+def started(address: str, environment: dict[str, str]) -> Iterator[list[TextIO]]:
+    """A line to each of the processes. When the lines end, so do they, and none has failed."""
+    pairs = [socketpair() for _ in range(PROCESSES)]
+    numbers = [theirs.fileno() for _, theirs in pairs]
+    command = [sys.executable, "-m", "tests.checkout.mixed_writer", address, json.dumps(environment)]
+    with subprocess.Popen([*command, *map(str, numbers)], pass_fds=numbers, cwd=ROOT) as process:
+        with ExitStack() as ends:
+            for ours, theirs in pairs:
+                theirs.close()
+                ends.enter_context(ours)
+            yield [ends.enter_context(ours.makefile("rw")) for ours, _ in pairs]
+        assert process.wait(30) == 0
 
 
 @contextmanager

@@ -32,17 +32,17 @@ PROCESSES, THREADS, ROUNDS = 4, 16, 6
 RACE = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
 from deposit_token_sdk.checkout.sql import SqlStore, prepare_sqlite
 from deposit_token_sdk.testing.values import NOON, a_message, an_attempt, paid
 
-url, threads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-engine = create_engine(url, pool_size=threads, max_overflow=0)
-prepare_sqlite(engine)
-store = SqlStore(sessionmaker(engine))
+url, processes, threads, rounds = sys.argv[1], *map(int, sys.argv[2:])
+forked = get_context("fork")
+together = forked.Barrier(processes)
 
-def deliver(number):
+def deliver(store, number):
     order = f"order-{number % rounds}"
     with store.begin() as tx:
         if tx.claim(a_message(f"event-{number % rounds}")) is not None:
@@ -53,17 +53,29 @@ def deliver(number):
         tx.session.execute(text("UPDATE shop_orders SET shipped = shipped + 1 WHERE id = :id"), {"id": order})
         return "fulfilled"
 
-def outcome(number):
+def outcome(store, number):
     try:
-        return deliver(number)
+        return deliver(store, number)
     except Exception as error:
         return repr(error)
 
-print("ready", flush=True)
-sys.stdin.readline()
-with ThreadPoolExecutor(threads) as pool:
-    print(json.dumps(list(pool.map(outcome, range(threads * rounds)))))
+def one_process(answer):
+    engine = create_engine(url, pool_size=threads, max_overflow=0)
+    prepare_sqlite(engine)
+    store = SqlStore(sessionmaker(engine))
+    together.wait(60)
+    with ThreadPoolExecutor(threads) as pool:
+        answer.send(list(pool.map(lambda number: outcome(store, number), range(threads * rounds))))
+
+answers = []
+for _ in range(processes):
+    ours, theirs = forked.Pipe(duplex=False)
+    forked.Process(target=one_process, args=(theirs,)).start()
+    theirs.close()
+    answers.append(ours)
+print(json.dumps([outcome for answer in answers for outcome in answer.recv()]))
 """
+"""What all processes import is imported once; each is forked before it has opened anything."""
 
 
 def an_engine(folder: Path) -> sa.Engine:
@@ -132,20 +144,9 @@ def test_four_processes_of_sixteen_threads_claim_each_event_once_and_none_is_loc
 
 def race(url: str) -> list[str]:
     """Let every process get ready, then start them all at once."""
-    command = [sys.executable, "-c", RACE, url, str(THREADS), str(ROUNDS)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for _ in range(PROCESSES)]
-    try:
-        assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * PROCESSES
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        return [outcome for process in processes for outcome in json.loads(process.communicate(timeout=120)[0])]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    numbers = map(str, (PROCESSES, THREADS, ROUNDS))
+    done = subprocess.run([sys.executable, "-c", RACE, url, *numbers], stdout=subprocess.PIPE, timeout=120, check=True)
+    return list(json.loads(done.stdout))
 
 
 @ON_BOTH

@@ -83,6 +83,7 @@ def suite(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "conftest.py").write_text('pytest_plugins = ["deposit_token_sdk.testing.plugin"]\n', encoding="utf-8")
     (folder / "test_theirs.py").write_text(THEIR_TEST, encoding="utf-8")
     environ = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST")}
+    environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here, they need not have
     environ["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rfE", "--strict-markers", *options]
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)

@@ -78,13 +78,13 @@ def tmp_path() -> Iterator[Path]:
 
 def test_a_short_run_ends_without_differences(tmp_path: Path) -> None:
     """On PostgreSQL: on SQLite the sabotaged run below goes all the same way."""
-    with torture(tmp_path, SEED="5", PURCHASES="12", DATABASES="postgres") as process:
+    with torture(tmp_path, SEED="5", PURCHASES="8", DATABASES="postgres") as process:
         lines = said(process)
     assert lines[0] == "seed 5 (SEED=5 repeats this run's choices)"
     assert lines[-1] == "differences: 0", "\n".join(lines)
     assert process.returncode == 0
     (line,) = [line for line in lines if line.startswith("postgres: ")]
-    assert re.search(LINE.format(database="postgres", count=12), line), line
+    assert re.search(LINE.format(database="postgres", count=8), line), line
     assert all(int(count) >= 1 for count in re.findall(r"(?:shop|worker|bank) (\d+)", line))
     assert list(tmp_path.iterdir()) == []
     assert left_running(tmp_path) == []
@@ -92,7 +92,7 @@ def test_a_short_run_ends_without_differences(tmp_path: Path) -> None:
 
 def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path) -> None:
     """One whole run; what each kind of loss is told as, test_audit has."""
-    environ = {"SEED": "9", "PURCHASES": "14", "MINUTES": "0.6", "DATABASES": "sqlite", "SABOTAGE": "lost-commits"}
+    environ = {"SEED": "9", "PURCHASES": "8", "MINUTES": "0.6", "DATABASES": "sqlite", "SABOTAGE": "lost-commits"}
     with torture(tmp_path, **environ) as process:
         lines = said(process)
     assert process.returncode == 1
