@@ -76,7 +76,7 @@ class Stage:
         bank_port, shop_port = fixed_ports(2)
         self.addresses = {BANK: f"http://127.0.0.1:{bank_port}", SHOP: f"http://127.0.0.1:{shop_port}"}
         data = str(self.folder / "bank")
-        sandbox = [*_COMMAND, "sandbox", "--port", str(bank_port), "--data", data, "--durable"]
+        sandbox = [*_COMMAND, "sandbox", "--port", str(bank_port), "--data", data]
         plain = {name: text for name, text in os.environ.items() if not name.startswith("DEPOSIT_TOKEN_")}
         told = {**plan.APIS[self.issuer].told, **self.told}
         settings = _settings([*sandbox, "--env", "--dialect", self.issuer], plain)
