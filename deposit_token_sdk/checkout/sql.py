@@ -26,15 +26,7 @@ from deposit_token_sdk.checkout.sql_seal import SqlSeals
 from deposit_token_sdk.checkout.sql_session import prepare_sqlite
 from deposit_token_sdk.checkout.sql_tables import metadata
 from deposit_token_sdk.checkout.sql_tx import SqlTx
-from deposit_token_sdk.checkout.store import (
-    Attempt,
-    Decision,
-    OrderRecord,
-    Outgoing,
-    Refusal,
-    Review,
-    Vitals,
-)
+from deposit_token_sdk.checkout.store import Attempt, Decision, OrderRecord, Outgoing, Refusal, Review, Vitals
 from deposit_token_sdk.models import Confirmation, Evidence
 
 __all__ = ["SqlStore", "SqlTx", "metadata", "prepare_sqlite"]

@@ -17,8 +17,10 @@ from sqlalchemy import (
     Delete,
     Select,
     Table,
+    Text,
     TextClause,
     bindparam,
+    cast,
     delete,
     exists,
     func,
@@ -32,6 +34,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from deposit_token_sdk.checkout import sql_tables as t
 
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_JSON: Mapping[str, Any] = {
+    "sqlite": (func.json_group_array, func.json_object),
+    "postgresql": (func.json_agg, func.json_build_object),
+}
+"""What makes a list of a column's values, and an object of names and values."""
 _ONE: ColumnElement[Any] = literal_column("1")
 _NAMED = sqlite.dialect(paramstyle="named")
 _OLD = "old_"
@@ -141,24 +148,26 @@ def locking(dialect: str, of: str) -> Any:
 
 
 @cache
-def histories(of: str) -> Select[Any]:
-    """All attempts of an order with all that is known of each, one row for each thing known, oldest attempt first."""
+def histories(dialect: str, of: str) -> Select[Any]:
+    """All attempts of an order, oldest first, one row for each, with what is known of it beside its columns.
+
+    `seen` and `said` are JSON lists or null: each is looked up by itself, so that no plan made while the tables were
+    small reads through them later.
+    """
     a, o, w, f = t.attempts, t.observations, t.words, t.fulfilments
-    joined = (
-        a.outerjoin(o, o.c.reference == a.c.reference)
-        .outerjoin(w, w.c.reference == a.c.reference)
-        .outerjoin(f, f.c.order_id == a.c.order_id)
+    listed, made = _JSON[dialect]
+    named: list[ColumnElement[Any]] = []
+    for column in o.c:
+        named += [literal_column(f"'{column.name}'"), column]
+    known = (
+        select(cast(listed(made(*named)), Text)).where(o.c.reference == a.c.reference).scalar_subquery().label("seen"),
+        select(cast(listed(w.c.word), Text)).where(w.c.reference == a.c.reference).scalar_subquery().label("said"),
+        select(f.c.reference).where(f.c.order_id == a.c.order_id).scalar_subquery().label("paid_by"),
     )
-    known = (o.c.movement, o.c.stage, o.c.units, o.c.accepted_at, w.c.word, f.c.reference.label("paid_by"))
     refunds = exists().where(t.refunds.c.attempt == a.c.reference).label("refunds")
     reviews = exists().where(t.reviews.c.reference == a.c.reference).label("reviews")
     open_intent = exists().where(t.intents.c.attempt == a.c.reference, t.intents.c.answered_at.is_(None))
-    return (
-        select(a, *known, refunds, reviews, open_intent.label("intents"))
-        .select_from(joined)
-        .where(_siblings(of))
-        .order_by(a.c.number)
-    )
+    return select(a, *known, refunds, reviews, open_intent.label("intents")).where(_siblings(of)).order_by(a.c.number)
 
 
 @cache

@@ -7,6 +7,7 @@ PostgreSQL alike.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -276,7 +277,8 @@ class SqlTx:
 
     def find_attempt(self, reference: str) -> Attempt | None:
         """The attempt with its history, read without a lock."""
-        return next((one for one in self._attempts("reference", reference) if one.reference == reference), None)
+        found = self._attempts("reference", reference, _Memory())
+        return next((one for one in found if one.reference == reference), None)
 
     def find_refusals(self, order_id: str) -> tuple[Refusal, ...]:
         """The order's refusals, oldest first."""
@@ -326,19 +328,12 @@ class SqlTx:
             self._run(sql.locking(self.dialect, of), sql.old({of: which}))
         return self._attempts(of, which, self._memory)
 
-    def _attempts(self, of: str, which: str, memory: _Memory | None = None) -> tuple[Attempt, ...]:
-        found: dict[str, tuple[t.Row, set[Observation], set[Word]]] = {}
+    def _attempts(self, of: str, which: str, memory: _Memory) -> tuple[Attempt, ...]:
         self.settle()
-        known = driver.named(self._session, self._connection, sql.histories(of), sql.old({of: which}))
+        known = driver.named(self._session, self._connection, sql.histories(self.dialect, of), sql.old({of: which}))
         for row in known:
-            _, seen, said = found.setdefault(row["reference"], (row, set(), set()))
-            if row["movement"] is not None:
-                seen.add(t.from_row(Observation, row))
-            if row["word"] is not None:
-                said.add(Word(row["word"]))
-            if memory is not None:
-                memory.read(row)
-        return tuple(attempt_of(row, History(frozenset(seen), frozenset(said))) for row, seen, said in found.values())
+            memory.read(row)
+        return tuple(attempt_of(row, _history(row)) for row in known)
 
     def _insert(self, table: Table, rows: list[dict[str, str | None]], *, fresh: bool = False) -> None:
         """Insert the rows that do not stand already. `fresh`: none of them can."""
@@ -384,6 +379,11 @@ class SqlTx:
         if not memory.dialect:
             memory.dialect = self._session.get_bind(clause=t.attempts).dialect.name
         return memory.dialect
+
+
+def _history(row: t.Row) -> History:
+    seen, said = (json.loads(row[name] or "[]") for name in ("seen", "said"))
+    return History(frozenset(t.from_row(Observation, one) for one in seen), frozenset(map(Word, said)))
 
 
 def _written_meanwhile(table: Table) -> NotAllowed:
