@@ -35,6 +35,9 @@ _COMMAND = [sys.executable, "-m", "deposit_token_sdk.cli"]
 _CLEAN_ROUNDS = 4
 _QUARTER_HOUR = 900
 _TWO_HOURS = 7200
+_MINUTE = 60
+_MANY = 100
+"""Purchases that two workers tidy up after, as many as there are processors; below, starting one more costs more."""
 
 
 @frozen
@@ -95,6 +98,7 @@ class Stage:
             "TORTURE_DATABASE": self.url,
             "TORTURE_SEED": str(self.seed),
             "TORTURE_CALM": str(self.folder / "calm"),
+            "SQLITE_TMPDIR": str(self.folder),
             "DEPOSIT_TOKEN_TIMEOUT": "1.5",
             "DEPOSIT_TOKEN_DEADLINE": "6",
             "DEPOSIT_TOKEN_ATTEMPTS": "4",
@@ -305,7 +309,8 @@ class Run:
     def come_to_rest(self, ends: float) -> None:
         """Take all trouble away and have everything done that is due, until nothing moves any more.
 
-        What fails even then, or is not done in time, is told with the differences.
+        The first round asks about every order, the next ones about what is still open, and all again where the one
+        before had trouble. What fails even then, or is not done in time, is told with the differences.
         """
         stage = self.stage
         (stage.folder / "calm").touch()
@@ -314,13 +319,15 @@ class Run:
         self.sabotage.restore(stage)
         stage.parts[WORKER].end()
         self._resend_half()
-        trouble = ""
+        workers = "ab" if len(self.purchases) >= _MANY else "a"
+        trouble, ahead = "", 0
         for round_ in range(1, _CLEAN_ROUNDS + 1):
             self._back_office()
             if round_ == 1:
                 stage.control("advance", seconds=_QUARTER_HOUR * 2)
             self._until(lambda: stage.queued() == 0, ends)
-            trouble = _trouble(partial(stage.work_off, "ab", int(_TWO_HOURS * 1.5**round_), ends))
+            ahead += _TWO_HOURS if trouble or round_ == 1 else _MINUTE
+            trouble = _trouble(partial(stage.work_off, workers, ahead, ends))
             if time.monotonic() > ends or (round_ > 1 and not trouble and not self._moving()):
                 break
         for told in (trouble, _trouble(partial(stage.prove_evidence, ends))):
@@ -395,7 +402,7 @@ def torture(database: str, stage: Stage, count: int, seconds: float, sabotage: S
     A part of the time is kept back for coming to rest.
     """
     last = time.monotonic() + seconds
-    ends = last - min(seconds / 3, 15 + count * 0.04)
+    ends = last - min(seconds / 3, 15 + count * 0.025)
     api = plan.APIS[stage.issuer]
     run = Run(stage, plan.purchases(stage.seed, count, api), plan.events(stage.seed, count, api), ends, sabotage)
     try:
