@@ -80,7 +80,7 @@ def _may_break(hook: str, order_id: str) -> None:
 
 
 def _engine(url: str) -> Any:
-    engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_size": 64}))
+    engine = create_engine(url, **({} if url.startswith("sqlite") else {"pool_size": 64, "pool_use_lifo": True}))
     prepare_sqlite(engine)
     if LOSES:
         event.listen(engine, "commit", _lose)
