@@ -83,21 +83,30 @@ def forget(db: Connection, now: datetime, real: datetime) -> None:
 
 
 class InHand:
-    """The idempotency keys whose requests are being worked on in this process."""
+    """What is being worked on in this process: idempotency keys, and the nonces of requests on their way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._keys: set[tuple[str, str]] = set()
+        self._taken: set[tuple[str, ...]] = set()
+
+    def take(self, *what: str) -> bool:
+        """Take it in hand; False if somebody has it."""
+        with self._lock:
+            free = what not in self._taken
+            self._taken.add(what)
+            return free
+
+    def leave(self, *what: str) -> None:
+        """Whoever took it is done with it."""
+        with self._lock:
+            self._taken.discard(what)
 
     @contextmanager
     def only(self, merchant: str, key: str) -> Iterator[None]:
         """Work on this key alone. Raises Refused (``idempotency_key_in_use``)."""
-        with self._lock:
-            if (merchant, key) in self._keys:
-                raise Refused("idempotency_key_in_use", "A request with this Idempotency-Key is being worked on.")
-            self._keys.add((merchant, key))
+        if not self.take(merchant, key):
+            raise Refused("idempotency_key_in_use", "A request with this Idempotency-Key is being worked on.")
         try:
             yield
         finally:
-            with self._lock:
-                self._keys.discard((merchant, key))
+            self.leave(merchant, key)

@@ -88,12 +88,14 @@ def move_on(desk: Desk, message: str, *, taken: bool, unheard: float | None = No
         values |= {"state": "queued" if due else "given_up", "due_at": due}
     desk.db.execute(change(messages), {"which": row["id"], **values})
     overtaken = {"about": row["invoice"], "later": row["seq"], "state": "queued", "due_at": desk.real}
-    freed = desk.db.execute(_OVERTAKEN, overtaken).rowcount
-    return values["state"] == "queued" or freed > 0
+    freed = desk.db.execute(_OVERTAKEN, overtaken).all()
+    return values["state"] == "queued" or bool(freed)
 
 
-_OVERTAKEN = update(messages).where(
-    messages.c.invoice == bindparam("about"), messages.c.state == "behind", messages.c.seq < bindparam("later")
+_OVERTAKEN = (
+    update(messages)
+    .where(messages.c.invoice == bindparam("about"), messages.c.state == "behind", messages.c.seq < bindparam("later"))
+    .returning(messages.c.id)
 )
 
 

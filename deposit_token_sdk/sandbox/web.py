@@ -65,6 +65,8 @@ class _Call:
     merchant: str = DEMO_MERCHANT
     unspent: tuple[str, str] | None = None
     """Key id and nonce, until the nonce is spent; None where nothing was signed."""
+    nonce: tuple[str, str] | None = None
+    """The same, until the request is answered: a replay meanwhile is refused and cannot spend it first."""
     answer_key: SigningKey | None = None
     """The newest when the request was decided; None where it has not been."""
 
@@ -97,6 +99,9 @@ class Api:
                 return self._serve(route, path, call)
             except Refused as refused:
                 return self._refusal(refused, call)
+            finally:
+                if call.nonce is not None:
+                    self.bank.in_hand.leave("nonce", *call.nonce)
 
         return view
 
@@ -129,7 +134,9 @@ class Api:
             return found
 
         def seen(kid: str, nonce: str) -> bool:
-            call.unspent = (kid, nonce)
+            if not self.bank.in_hand.take("nonce", kid, nonce):
+                return True
+            call.nonce = call.unspent = (kid, nonce)
             return False
 
         now = clock.real_now().timestamp()

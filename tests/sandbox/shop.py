@@ -189,6 +189,23 @@ class Shop:
         return claims
 
 
+def at_once(bank: Sandbox, count: int, act: Callable[[Shop], Answer]) -> list[Answer]:
+    """What so many shops are answered that all do this at the same moment."""
+    shops, answers, together = [Shop(bank) for _ in range(count)], list[Answer](), threading.Barrier(count)
+
+    def one(shop: Shop) -> None:
+        together.wait()
+        answers.append(act(shop))
+        shop.http.close()
+
+    threads = [threading.Thread(target=one, args=(shop,)) for shop in shops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
 class Inbox:
     """Where webhooks arrive. `answers` decides the status of each, by its number from 0."""
 

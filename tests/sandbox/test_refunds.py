@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from deposit_token_sdk.sandbox import Sandbox
 from deposit_token_sdk.sandbox.problems import Refused
-from tests.sandbox.shop import Inbox, Shop
+from tests.sandbox.shop import Inbox, Shop, at_once
 
 
 def test_a_refund_is_done_at_once_with_the_banks_statement(bank: Sandbox, shop: Shop, inbox: Inbox) -> None:
@@ -112,18 +110,8 @@ def test_refunds_are_found_by_reference_and_by_invoice(bank: Sandbox, shop: Shop
     assert shop.call("GET", "/refunds").code == "malformed"
 
 
-def test_sixteen_refunds_at_once_never_exceed_what_was_received(bank: Sandbox) -> None:
-    shops = [Shop(bank) for _ in range(16)]
-    invoice = shops[0].invoice()
+def test_sixteen_refunds_at_once_never_exceed_what_was_received(bank: Sandbox, shop: Shop) -> None:
+    invoice = shop.invoice()
     bank.control.pay(invoice["id"])
-    statuses: list[int] = []
-    threads = [
-        threading.Thread(target=lambda shop=shop: statuses.append(shop.refund(invoice, 8000).status)) for shop in shops
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for shop in shops:
-        shop.http.close()
-    assert sorted(statuses) == [201] + [422] * 15
+    answers = at_once(bank, 16, lambda each: each.refund(invoice, 8000))
+    assert sorted(answer.status for answer in answers) == [201] + [422] * 15

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -20,7 +18,7 @@ from deposit_token_sdk.sandbox.problems import Refused
 from deposit_token_sdk.sandbox.tables import Database
 from deposit_token_sdk.signing import http_signatures
 from deposit_token_sdk.signing.keys import Algorithm, SigningKey
-from tests.sandbox.shop import Shop, conforms, eventually
+from tests.sandbox.shop import Shop, at_once, conforms, eventually
 
 
 def _quote_body(shop: Shop) -> bytes:
@@ -109,23 +107,8 @@ def test_a_request_whose_connection_was_cut_cannot_come_again(bank: Sandbox, sho
 def test_the_same_request_from_many_threads_is_heard_once(bank: Sandbox, shop: Shop) -> None:
     body = _quote_body(shop)
     headers = shop.signed("POST", "/quotes", body, "key-1")
-    shops = [Shop(bank) for _ in range(6)]
-    answers: list[int] = []
-    together = threading.Barrier(len(shops))
-
-    def send(each: Shop) -> None:
-        together.wait()
-        answers.append(each.send("POST", "/quotes", headers, body).status)
-
-    threads = [threading.Thread(target=send, args=(each,)) for each in shops]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for each in shops:
-        each.http.close()
-    assert answers.count(201) <= 1
-    assert set(answers) <= {201, 401, 409}
+    answers = at_once(bank, 6, lambda each: each.send("POST", "/quotes", headers, body))
+    assert sorted(answer.status for answer in answers) == [201] + [401] * 5
     assert shop.send("POST", "/quotes", headers, body).status == 401
 
 
@@ -279,18 +262,7 @@ def test_a_key_in_use_is_refused_while_it_is() -> None:
 
 def test_the_same_key_from_many_threads_makes_one_invoice(bank: Sandbox, shop: Shop) -> None:
     order = shop.order(shop.quote().body)
-    shops = [Shop(bank) for _ in range(8)]
-    answers: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda each=each: answers.append(each.call("POST", "/invoices", order, key="key-1")))
-        for each in shops
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for each in shops:
-        each.http.close()
+    answers = at_once(bank, 8, lambda each: each.call("POST", "/invoices", order, key="key-1"))
     assert {answer.status for answer in answers} <= {201, 409}
     assert {answer.code for answer in answers if answer.status == 409} <= {"idempotency_key_in_use"}
     assert len(bank.control.invoices()) == 1
