@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,6 +111,21 @@ def test_the_same_request_from_many_threads_is_heard_once(bank: Sandbox, shop: S
     answers = at_once(bank, 6, lambda each: each.send("POST", "/quotes", headers, body))
     assert sorted(answer.status for answer in answers) == [201] + [401] * 5
     assert shop.send("POST", "/quotes", headers, body).status == 401
+
+
+def test_a_replay_does_not_come_before_the_request_that_is_still_on_its_way(bank: Sandbox, shop: Shop) -> None:
+    body = _quote_body(shop)
+    headers = shop.signed("POST", "/quotes", body, "key-1")
+    bank.control.fault("latency", route="POST /quotes", seconds=1.0)
+    answers: list[int] = []
+    sent = threading.Thread(target=lambda: answers.append(shop.send("POST", "/quotes", headers, body).status))
+    sent.start()
+    eventually(lambda: bank.control.fault_counts().get("latency") == 1)
+    other = Shop(bank)
+    assert other.send("POST", "/quotes", headers, body).status == 401
+    other.http.close()
+    sent.join()
+    assert answers == [201]
 
 
 def test_what_has_outlived_its_use_is_forgotten_and_nothing_before(tmp_path: Path) -> None:
