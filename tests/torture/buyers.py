@@ -113,6 +113,8 @@ class Buyer:
         for _ in self.shop.tries():
             status, told = self.shop.ask("POST", f"/orders/{purchase.order}/start", form)
             if status == 200 and told["reference"] is not None and told["ended"] is None:
+                if told["due"] is None:
+                    continue  # the other tab's start is still under way
                 reference: str = told["reference"]
                 self.due[reference] = int(told["due"])
                 self.orders[reference] = purchase

@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
 
 import requests
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.torture import nursery
+
 PATIENCE = 60.0
 """Seconds that a part may take to begin, or to end by itself."""
 
@@ -38,31 +39,22 @@ class PartFailed(Exception):
 
 
 class Part:
-    """One program: its command, its log, and how to know that it serves."""
+    """One program: its module and arguments, its log, and how to know that it serves."""
 
     def __init__(
         self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str], serves: Callable[[], bool]
     ) -> None:
         self.name = name
         self.kills = 0
-        self._command = list(command)
+        self._module, *self._arguments = command
         self._log = log
         self._environ = dict(environ)
         self._serves = serves
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
         """Start it and wait until it serves. Raises PartFailed, and Stopped."""
-        with self._log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environ,
-                cwd=ROOT,
-                start_new_session=True,
-            )
+        self._process = nursery.born(self._module, self._arguments, self._log, self._environ)
         ends = time.monotonic() + PATIENCE
         while not self._serves():
             self.check()
@@ -73,7 +65,7 @@ class Part:
 
     def check(self) -> None:
         """Raise PartFailed if it has ended by itself."""
-        code = None if self._popen is None else self._popen.poll()
+        code = None if self._process is None else self._process.exitcode
         if code is not None:
             raise PartFailed(f"the {self.name} ended by itself (exit code {code}); its log ends:\n{self.tail()}")
 
@@ -86,22 +78,20 @@ class Part:
     def end(self) -> None:
         """Ask it to end; kill it, uncounted, if it does not."""
         self._signal(signal.SIGTERM)
-        try:
-            self._wait()
-        except subprocess.TimeoutExpired:
+        if not self._wait():
             self._signal(signal.SIGKILL)
             self._wait()
 
     def finish(self, ends: float) -> None:
         """Wait until it has ended by itself. Raises PartFailed if it has not, or not with 0."""
-        if self._popen is None:
+        if self._process is None:
             return
-        while (code := self._popen.poll()) is None:
+        while (code := self._process.exitcode) is None:
             check_signals()
             if time.monotonic() > ends:
                 raise PartFailed(f"the {self.name} was not done in time; its log ends:\n{self.tail()}")
             time.sleep(0.05)
-        self._popen = None
+        self._process = None
         if code != 0:
             raise PartFailed(f"the {self.name} ended with exit code {code}; its log ends:\n{self.tail()}")
 
@@ -111,14 +101,21 @@ class Part:
         return "\n".join(f"    {line}" for line in lines[-15:])
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._popen is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, number)
+        if self._process is not None and (pid := self._process.pid) is not None:
+            try:
+                os.killpg(pid, number)
+            except ProcessLookupError:  # it has ended, or does not lead its session yet
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
-    def _wait(self) -> None:
-        if self._popen is not None:
-            self._popen.wait(PATIENCE)
-            self._popen = None
+    def _wait(self) -> bool:
+        """Whether it has ended in time."""
+        if self._process is not None:
+            self._process.join(PATIENCE)
+            if self._process.exitcode is None:
+                return False
+            self._process = None
+        return True
 
 
 def check_signals() -> None:

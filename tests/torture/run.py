@@ -31,7 +31,7 @@ from tests.torture.parts import Part, PartFailed, answers, check_signals, fixed_
 from tests.torture.plan import BANK, SHOP, WORKER, Event, Purchase
 from tests.torture.sabotage import Sabotage
 
-_COMMAND = [sys.executable, "-m", "deposit_token_sdk.cli"]
+_COMMAND = "deposit_token_sdk.cli"
 _CLEAN_ROUNDS = 4
 _QUARTER_HOUR = 900
 _TWO_HOURS = 7200
@@ -79,15 +79,14 @@ class Stage:
         bank_port, shop_port = fixed_ports(2)
         self.addresses = {BANK: f"http://127.0.0.1:{bank_port}", SHOP: f"http://127.0.0.1:{shop_port}"}
         data = str(self.folder / "bank")
-        sandbox = [*_COMMAND, "sandbox", "--port", str(bank_port), "--data", data]
+        sandbox = [_COMMAND, "sandbox", "--port", str(bank_port), "--data", data]
         plain = {name: text for name, text in os.environ.items() if not name.startswith("DEPOSIT_TOKEN_")}
         told = {**plan.APIS[self.issuer].told, **self.told}
         settings = _settings([*sandbox, "--env", "--dialect", self.issuer], plain)
         self.environ = plain | settings | self._own() | told
         webhooks = f"{self.addresses[SHOP]}/webhooks/sandbox-bank"
         self._part(BANK, [*sandbox, "--quiet", "--webhook-url", webhooks], answers(f"{self.addresses[BANK]}/control"))
-        shop = [sys.executable, "-m", "tests.torture.shop", str(shop_port)]
-        self._part(SHOP, shop, answers(f"{self.addresses[SHOP]}/health"))
+        self._part(SHOP, ["tests.torture.shop", str(shop_port)], answers(f"{self.addresses[SHOP]}/health"))
         self._part(WORKER, [*self._work(), "--every", "1", "--older-than", str(self.older_than)], lambda: True)
         for name in (BANK, SHOP, WORKER):
             self.parts[name].start()
@@ -105,7 +104,7 @@ class Stage:
         }
 
     def _work(self) -> list[str]:
-        return [*_COMMAND, "worker", "--checkout", "tests.torture.shop:open_checkout"]
+        return [_COMMAND, "worker", "--checkout", "tests.torture.shop:open_checkout"]
 
     def _part(self, name: str, command: list[str], serves: Callable[[], bool]) -> None:
         self.parts[name] = Part(name, command, self.folder / f"{name}.log", self.environ, serves)
@@ -166,7 +165,7 @@ class Stage:
         if plan.APIS[self.issuer].proves:
             steps.append(("verification", ["verify", export]))
         for step, command in steps:
-            one = Part(f"{step} of the evidence", [*_COMMAND, "evidence", *command], log, self.environ, lambda: True)
+            one = Part(f"{step} of the evidence", [_COMMAND, "evidence", *command], log, self.environ, lambda: True)
             try:
                 one.start()
                 one.finish(ends)
@@ -268,7 +267,9 @@ class Run:
         return self.stopping.is_set() or self.done == len(self.purchases)
 
     def _conduct(self) -> None:
-        """Carry out the events as they fall due; move the clock too when everybody waits for that alone."""
+        """Carry out the events as they fall due, the last ones after the last purchase; move the clock too when
+        everybody waits for that alone.
+        """
         events = list(self.events)
         while True:
             with self.changed:
@@ -277,7 +278,7 @@ class Run:
             check_signals()
             for part in self.stage.parts.values():
                 part.check()
-            if time.monotonic() > self.ends or self._over:
+            if time.monotonic() > self.ends or (self._over and not events):
                 return
             self.sabotage.meanwhile(self.stage, self.done, len(self.purchases))
             if events and self.done >= events[0].after:
@@ -389,7 +390,7 @@ def _trouble(act: Callable[[], object]) -> str:
 
 
 def _settings(command: list[str], environ: dict[str, str]) -> dict[str, str]:
-    told = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    told = subprocess.run([sys.executable, "-m", *command], env=environ, capture_output=True, text=True, check=False)
     if told.returncode != 0:
         raise PartFailed(f"the bank does not name its settings:\n{told.stderr}")
     exports = [shlex.split(line)[1] for line in told.stdout.splitlines()]

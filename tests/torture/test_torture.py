@@ -10,12 +10,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 
 import pytest
 
+from tests.torture import nursery
 from tests.torture.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -100,6 +102,12 @@ def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: 
     assert count, "\n".join(lines)
     assert int(count[1]) == len([line for line in lines if line.startswith("difference on sqlite: ")]) >= 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_nursery_imports_is_there() -> None:
+    """A name that has gone would be passed over, and each part would import for itself again."""
+    for name in nursery.NEEDED:
+        import_module(name)
 
 
 def test_purchases_that_were_not_made_in_the_time_are_differences(tmp_path: Path) -> None:
