@@ -54,18 +54,17 @@ class Bank:
         with self._database.transaction() as db:
             self.clock = BusinessClock(timedelta(microseconds=int(fact(db, "clock_offset", lambda: "0"))))
             self.page_secret = bytes.fromhex(fact(db, "page_secret", lambda: secrets.token_hex(32)))
-        self._open()
+            self._open(Desk(db, house, self.faults, self.clock.now(), clock.real_now()))
 
-    def _open(self) -> None:
+    def _open(self, desk: Desk) -> None:
         """Fund the demo buyers, once in the life of these books."""
-        with self.desk() as desk:
-            if fact(desk.db, "opened", lambda: "now") == "before":
-                return
-            kinds = TOKENS.values()
-            held = [(token, account(BUYER, token.code, who), n) for who, (_, n) in BUYERS.items() for token in kinds]
-            _issue(desk, held)
-            keyring.published(desk.db)
-            desk.db.execute(change(facts, "name"), {"which": "opened", "value": "before"})
+        if fact(desk.db, "opened", lambda: "now") == "before":
+            return
+        kinds = TOKENS.values()
+        held = [(token, account(BUYER, token.code, who), n) for who, (_, n) in BUYERS.items() for token in kinds]
+        _issue(desk, held)
+        keyring.published(desk.db)
+        desk.db.execute(change(facts, "name"), {"which": "opened", "value": "before"})
 
     def on_news(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every transaction that left webhooks to send, or moved the clock."""

@@ -22,7 +22,7 @@ from deposit_token_sdk.sandbox import dialects, keyring, tls
 from deposit_token_sdk.sandbox.bank import DEMO_MERCHANT, Bank
 from deposit_token_sdk.sandbox.control import Control
 from deposit_token_sdk.sandbox.delivery import Delivery
-from deposit_token_sdk.sandbox.desk import House
+from deposit_token_sdk.sandbox.desk import Desk, House
 from deposit_token_sdk.sandbox.key_files import private_key
 from deposit_token_sdk.signing.keys import Algorithm
 
@@ -169,13 +169,13 @@ class Sandbox:
 
     def _settled(self, merchant: str, name: str, webhook_url: str | None, dialect: str) -> dict[str, str]:
         """The settings of a merchant's shop in that dialect."""
-        told = self._enrol(merchant, name, webhook_url)
-        if self._tls_port is not None and dialect != _REFERENCE:
-            told |= {"DEPOSIT_TOKEN_URL": self.tls_url, "DEPOSIT_TOKEN_CA_BUNDLE": str(self.ca_file)}
         bank = self._bank
         if bank is None:
             raise ConfigurationError("not_started", "Start the bank first.")
         with bank.desk() as desk:
+            told = self._enrol(desk, merchant, name, webhook_url)
+            if self._tls_port is not None and dialect != _REFERENCE:
+                told |= {"DEPOSIT_TOKEN_URL": self.tls_url, "DEPOSIT_TOKEN_CA_BUNDLE": str(self.ca_file)}
             return dialects.environment(dialect, desk, bank, self._data, told)
 
     def _door_with_tls(self) -> tls.Door | None:
@@ -208,7 +208,8 @@ class Sandbox:
         self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         database = self._database_url or f"sqlite:///{self._data.resolve() / 'bank.sqlite3'}"
         self._bank = Bank(database, House(address=self.url, **self._settings), durable=self._durable)
-        self._enrol(DEMO_MERCHANT, "Demo Shop", None)
+        with self._bank.desk() as desk:
+            self._enrol(desk, DEMO_MERCHANT, "Demo Shop", None)
         return self._bank
 
     def _close(self) -> None:
@@ -244,22 +245,21 @@ class Sandbox:
             return plain
         return plain | {f"{name}:{self._tls_port}" for name in names} | set(names)  # https has a port that goes unsaid
 
-    def _enrol(self, merchant: str, name: str, webhook_url: str | None) -> dict[str, str]:
+    def _enrol(self, desk: Desk, merchant: str, name: str, webhook_url: str | None) -> dict[str, str]:
         """Take a merchant on, with a key in the data folder, and return what its shop needs to know."""
-        if self._bank is None or not _MERCHANT.fullmatch(merchant):
+        if not _MERCHANT.fullmatch(merchant):
             raise ConfigurationError("bad_merchant", f"{merchant[:60]!r}: 1 to 40 of a-z, 0-9 and the hyphen are due.")
         kid = f"{merchant}-1"
         path = self._data / f"{merchant}-signing-key.pem"
         key = private_key(path, Algorithm.ED25519, kid)
-        with self._bank.desk() as desk:
-            bank_room.take_on(desk, merchant, name, key.verification_key(), webhook_url)
-            signers = keyring.webhook_signers(desk.db, merchant)
+        bank_room.take_on(desk, merchant, name, key.verification_key(), webhook_url)
+        signers = keyring.webhook_signers(desk.db, merchant)
         return {
             "DEPOSIT_TOKEN_ISSUER": "reference",
-            "DEPOSIT_TOKEN_BANK": self._bank.house.issuer,
+            "DEPOSIT_TOKEN_BANK": desk.house.issuer,
             "DEPOSIT_TOKEN_URL": self.url,
             "DEPOSIT_TOKEN_MERCHANT": merchant,
-            "DEPOSIT_TOKEN_MODE": self._bank.house.mode,
+            "DEPOSIT_TOKEN_MODE": desk.house.mode,
             "DEPOSIT_TOKEN_SIGNING_KEY_FILE": str(path.resolve()),
             "DEPOSIT_TOKEN_SIGNING_KEY_ID": kid,
             "DEPOSIT_TOKEN_WEBHOOK_KEYS": " ".join(signer.public_text for signer in signers),

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from deposit_token_sdk.errors import NotGenuine
 from deposit_token_sdk.sandbox.problems import Refused
-from deposit_token_sdk.sandbox.tables import bank_keys, merchant_keys, rows, webhook_keys
+from deposit_token_sdk.sandbox.tables import add, bank_keys, change, merchant_keys, rows, webhook_keys
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey, VerificationKey
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
 
@@ -120,14 +120,14 @@ def _public(row: Row[tuple[object, ...]]) -> VerificationKey:
 
 def enrol(db: Connection, merchant: str, key: VerificationKey) -> None:
     """Take a merchant's public key under its kid; the same one twice is fine. Raises Refused (``malformed``)."""
-    owner = db.execute(select(merchant_keys.c.merchant).where(merchant_keys.c.kid == key.kid)).scalar()
-    if owner not in (None, merchant):
-        raise Refused("malformed", f"The key id {key.kid!r} is another merchant's.")
+    known = db.execute(rows(merchant_keys, "kid"), {"kid": key.kid}).one_or_none()
     jwk = json.dumps(key.jwk())
-    if owner is None:
-        db.execute(insert(merchant_keys).values(kid=key.kid, merchant=merchant, jwk=jwk))
-    else:
-        db.execute(update(merchant_keys).where(merchant_keys.c.kid == key.kid).values(jwk=jwk))
+    if known is None:
+        db.execute(add(merchant_keys), {"kid": key.kid, "merchant": merchant, "jwk": jwk})
+    elif known.merchant != merchant:
+        raise Refused("malformed", f"The key id {key.kid!r} is another merchant's.")
+    elif known.jwk != jwk:
+        db.execute(change(merchant_keys, "kid"), {"which": key.kid, "jwk": jwk})
 
 
 def merchant_key(db: Connection, kid: str) -> tuple[str, VerificationKey]:

@@ -11,12 +11,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Column,
     Connection,
     Dialect,
@@ -40,6 +42,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import TypeDecorator
+
+from deposit_token_sdk.sandbox.key_files import write_privately
 
 _BUSY_SECONDS = 30
 _READING = "deposit_token_reading"
@@ -349,8 +353,9 @@ class Database:
     def __init__(self, url: str, *, durable: bool = False) -> None:
         self._lock = threading.RLock()
         self._engine = _engine(url, durable=durable)
-        with self._engine.begin() as connection:
-            _make_tables(connection)
+        if not _furnished(self._engine.url):
+            with self._engine.begin() as connection:
+                _make_tables(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -389,6 +394,32 @@ def _sqlite() -> Dialect:
     engine.connect().close()  # has the library asked for its version
     engine.dispose()
     return engine.dialect
+
+
+def _furnished(url: URL) -> bool:
+    """Write a new SQLite file, if that is what the URL names, with all tables in it. False: it is something else."""
+    name = url.database or ""
+    if url.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
+        return False
+    file = Path(name)
+    if file.exists():
+        return False
+    write_privately(file, _empty_file())
+    return True
+
+
+@cache
+def _empty_file() -> bytes:
+    """An SQLite file in WAL mode (bytes 18 and 19, as https://www.sqlite.org/fileformat2.html has it), tables within.
+
+    To copy it takes a tenth of the time that its statements take.
+    """
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in _sqlite_schema():
+            connection.execute(statement)
+        made = bytearray(connection.serialize())
+    made[18:20] = b"\x02\x02"
+    return bytes(made)
 
 
 def _make_tables(connection: Connection) -> None:

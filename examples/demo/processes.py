@@ -124,25 +124,6 @@ class Watch:
         parts = urlsplit(url)
         self._servers[name] = (parts.hostname or "", parts.port or 0)
 
-    def output(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> str:
-        """What a short command prints."""
-        self.check()
-        try:
-            done = subprocess.run(  # noqa: S603 - the demo's own programs
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                env=environ,
-                timeout=PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise StepFailed(f"the {name} did not come within {PATIENCE:.0f} seconds") from None
-        if done.returncode != 0:
-            raise StepFailed(f"the {name} could not be had: {done.stderr.strip()}")
-        return done.stdout
-
     def until(self, look: Callable[[], T | None], otherwise: str) -> T:
         """What `look` finds, looking again and again. Raises StepFailed(`otherwise`) when time is up."""
         ends = time.monotonic() + PATIENCE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import shutil
 import signal
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from attrs import frozen
 
 from deposit_token_sdk import DepositTokenError
+from deposit_token_sdk.sandbox import Sandbox
 from examples.demo.processes import Signals, StepFailed, Stopped, Watch, free_port
 from examples.demo.timeline import say
 
@@ -71,13 +71,13 @@ def start_bank(stage: Stage) -> tuple[str, str, dict[str, str]]:
     shop = f"http://127.0.0.1:{shop_port}"
     command = [str(Path(sys.executable).with_name("deposit-token")), "sandbox", "--data", str(stage.data / "bank")]
     command += ["--port", str(bank_port)]
-    bank = stage.watch.start(
-        "bank", [*command, "--webhook-url", f"{shop}/webhooks/sandbox-bank"], stage.data / "bank.log", environ
-    )
+    command += ["--webhook-url", f"{shop}/webhooks/sandbox-bank"]
+    starting = stage.watch.launch("bank", command, stage.data / "bank.log", environ)
+    # Meanwhile, what `deposit-token sandbox --env` prints: the settings by which a shop finds this bank.
+    settings = Sandbox(stage.data / "bank", port=bank_port).environment(dialect=os.environ.get("ISSUER") or "reference")
+    bank = stage.watch.until_ready(starting)
     say(f"  bank at {bank}")
-    dialect = os.environ.get("ISSUER") or "reference"
-    asked = [*command, "--env", "--dialect", dialect]
-    environ |= settings(stage.watch.output("bank's settings", asked, environ))
+    environ |= settings
     return bank, shop, environ | shop_settings(stage.data, shop)
 
 
@@ -92,12 +92,6 @@ def shop_settings(data: Path, shop: str) -> dict[str, str]:
         "DEPOSIT_TOKEN_MERCHANT_COUNTRY": os.environ.get("DEPOSIT_TOKEN_MERCHANT_COUNTRY") or "DE",
         "SHOP_ADMIN_PASSWORD": os.environ.get("SHOP_ADMIN_PASSWORD") or secrets.token_urlsafe(9),
     }
-
-
-def settings(exports: str) -> dict[str, str]:
-    """The variables in lines such as ``export NAME='value'``."""
-    words = [shlex.split(line) for line in exports.splitlines() if line.startswith("export ")]
-    return dict(word.split("=", 1) for line in words for word in line[1:])
 
 
 def _with_loopback(no_proxy: str) -> str:

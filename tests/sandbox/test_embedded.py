@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,26 @@ def test_a_key_file_appears_whole_and_who_comes_second_takes_the_first_ones_key(
     assert set(keys) == {path.read_bytes()}
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_is_for_its_owner_alone_and_the_same_as_if_its_tables_were_made_one_by_one(tmp_path: Path) -> None:
+    """The bank's private keys are in it; and what an older release left without a table gets it."""
+
+    def structure(file: Path) -> list[object]:
+        with closing(sqlite3.connect(file)) as connection:
+            made = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+            return [*made, connection.execute("PRAGMA journal_mode").fetchone()]
+
+    new, older = tmp_path / "new.sqlite3", tmp_path / "older.sqlite3"
+    with closing(sqlite3.connect(older)) as connection:
+        connection.execute("CREATE TABLE facts (name VARCHAR NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name))")
+    for file in (new, older):
+        Database(f"sqlite:///{file}").close()
+    assert stat.S_IMODE(new.stat().st_mode) == 0o600
+    names = [[part[1] for part in structure(file)[:-1] if isinstance(part, tuple)] for file in (new, older)]
+    assert names[0] == names[1]
+    assert {"facts", "messages_due", "transfers"} <= set(names[0])
+    assert structure(new)[-1] == structure(older)[-1] == ("wal",)
 
 
 def test_a_stopped_bank_serves_nothing_and_stops_twice(tmp_path: Path, browser: requests.Session) -> None:
