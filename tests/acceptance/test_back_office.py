@@ -19,8 +19,7 @@ def test_a_payment_nobody_heard_of_is_found_when_the_keeper_asks_about_everythin
     visitor: Visitor, keeper: Visitor, bank: Sandbox
 ) -> None:
     bank.control.drop_webhooks(count=None)
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     visitor.page.goto(visitor.shop)
     bank.control.pay(invoice)
@@ -36,8 +35,7 @@ def test_a_payment_nobody_heard_of_is_found_when_the_keeper_asks_about_everythin
 def test_a_refund_that_does_not_reach_the_bank_is_noted_and_done_at_the_next_look(
     visitor: Visitor, keeper: Visitor, bank: Sandbox
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     bank.control.pay(invoice)
     visitor.headline_is("Paid")
@@ -59,8 +57,7 @@ def test_a_refund_that_does_not_reach_the_bank_is_noted_and_done_at_the_next_loo
 def test_the_keeper_decides_about_a_second_payment_and_the_desk_is_for_everybody(
     visitor: Visitor, keeper: Visitor, bank: Sandbox
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     bank.control.pay(invoice)
     visitor.headline_is("Paid")

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import DESKTOP, PASSWORD, PHONE, Visitor, booked, both_sizes, invoice_of, visiting
+from .conftest import DESKTOP, PASSWORD, PHONE, Visitor, booked, both_sizes, go_to_order, invoice_of, visiting
 from .looks import Inspector, qr_code
 
 pytestmark = pytest.mark.acceptance
@@ -41,16 +41,6 @@ def inspector(request: pytest.FixtureRequest, browser: Browser, shop: str, bank:
 @pytest.fixture
 def arab(browser: Browser, shop: str, bank: Sandbox) -> Iterator[Visitor]:
     yield from visiting(browser, shop, **ARABIC_PHONE)
-
-
-def go_to_order(page: Page, shop: str) -> None:
-    """Basket and checkout, in whatever language: by what the forms send."""
-    page.goto(shop)
-    page.locator("form[action='/basket'] button").first.click()
-    page.goto(f"{shop}/checkout")
-    page.locator("input[name=token][value=SBUSD]").check()
-    page.locator("#checkout button").click()
-    page.wait_for_url("**/orders/*")
 
 
 def invoice_on(page: Page, bank: Sandbox) -> str:
@@ -213,8 +203,7 @@ def test_everything_from_the_shelf_to_the_signed_statement_works_by_keyboard(vis
 
 
 def test_when_the_page_changes_under_the_focus_the_focus_goes_to_the_headline(visitor: Visitor, bank: Sandbox) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     visitor.page.locator("#pay").focus()
     bank.control.pay(invoice_of(bank, visitor.pay_link())["id"])
     visitor.headline_is("Paid")
@@ -253,8 +242,7 @@ def test_the_arabic_page_reads_from_right_to_left_and_its_amounts_from_left_to_r
 
 
 def test_a_language_is_chosen_by_the_labelled_select_and_keeps_to_the_page(visitor: Visitor) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     address = visitor.page.url
     visitor.page.get_by_label("Language").select_option(label="Deutsch")
     visitor.page.get_by_role("button", name="Read in it").click()
@@ -266,8 +254,7 @@ def test_a_language_is_chosen_by_the_labelled_select_and_keeps_to_the_page(visit
 def test_the_thank_you_page_shows_the_banks_confirmation_which_verifies_by_what_the_page_says(
     visitor: Visitor, bank: Sandbox, tmp_path: Path
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, link = visitor.order_id(), visitor.pay_link()
     invoice = invoice_of(bank, link)["id"]
     visitor.page.get_by_role("link", name="Pay at the bank").click()

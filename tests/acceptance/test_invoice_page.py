@@ -32,8 +32,7 @@ def test_the_qr_code_the_pay_link_and_the_copied_text_are_one_string(
     visitor: Visitor, bank: Sandbox, size: dict[str, int]
 ) -> None:
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     link = visitor.pay_link()
     assert invoice_of(bank, link)["pay_url"] == link
     assert qr_code(visitor.page) == link
@@ -51,8 +50,7 @@ def test_the_qr_code_the_pay_link_and_the_copied_text_are_one_string(
 @both_sizes
 def test_the_countdown_goes_by_the_shops_clock_and_is_read_out_only_now_and_then(visitor: Visitor) -> None:
     visitor.page.clock.install(time=0)  # this computer's clock is half a century off
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     visitor.page.route("**/status", lambda route: None)  # no answer of the shop's sets the countdown meanwhile
     before = seconds_left(visitor.page)
     assert visitor.page.locator("#countdown").evaluate("one => one.closest('[aria-hidden=true]') !== null")
@@ -67,8 +65,7 @@ def test_the_countdown_goes_by_the_shops_clock_and_is_read_out_only_now_and_then
 def test_an_expired_price_is_asked_anew_and_a_changed_total_waits_for_consent(
     visitor: Visitor, bank: Sandbox, size: dict[str, int]
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     old = visitor.pay_link()
     bank.control.advance(16 * 60)
     visitor.headline_is("The price has run out")
@@ -94,8 +91,7 @@ def test_an_expired_price_is_asked_anew_and_a_changed_total_waits_for_consent(
 
 
 def test_consent_to_another_price_than_the_present_one_changes_nothing(visitor: Visitor, bank: Sandbox) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     bank.control.advance(16 * 60)
     visitor.headline_is("The price has run out")
     bank.control.set_rate("SBUSD", "EUR", "1.0900")
@@ -107,8 +103,7 @@ def test_consent_to_another_price_than_the_present_one_changes_nothing(visitor: 
 
 
 def test_the_same_total_as_before_needs_no_consent_and_is_paid(visitor: Visitor, bank: Sandbox) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, old = visitor.order_id(), visitor.pay_link()
     bank.control.advance(16 * 60)
     visitor.headline_is("The price has run out")
@@ -127,8 +122,7 @@ def test_the_same_total_as_before_needs_no_consent_and_is_paid(visitor: Visitor,
 def test_a_tab_that_slept_past_the_expiry_has_the_price_asked_anew_when_it_wakes(
     visitor: Visitor, bank: Sandbox
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     old = visitor.pay_link()
     visitor.page.evaluate(SEEN, True)
     bank.control.advance(16 * 60)
@@ -140,8 +134,7 @@ def test_a_tab_that_slept_past_the_expiry_has_the_price_asked_anew_when_it_wakes
 
 @both_sizes
 def test_who_paid_short_pays_the_rest_by_the_same_link(visitor: Visitor, bank: Sandbox, size: dict[str, int]) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     link = visitor.pay_link()
     invoice = invoice_of(bank, link)["id"]
     bank.control.pay(invoice, units=10_000)
@@ -160,8 +153,7 @@ def test_who_paid_short_pays_the_rest_by_the_same_link(visitor: Visitor, bank: S
 def test_approved_twice_in_two_tabs_of_the_bank_is_one_order_and_one_review(
     visitor: Visitor, keeper: Visitor, bank: Sandbox
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, link = visitor.order_id(), visitor.pay_link()
     invoice = invoice_of(bank, link)["id"]
     bank.control.fault("approved_twice", invoice=invoice)
@@ -186,8 +178,7 @@ def test_approved_twice_in_two_tabs_of_the_bank_is_one_order_and_one_review(
 def test_paid_late_is_looked_at_and_neither_fulfilled_nor_called_failed(
     visitor: Visitor, keeper: Visitor, bank: Sandbox, size: dict[str, int]
 ) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     visitor.page.evaluate(SEEN, True)
     bank.control.advance(16 * 60)

@@ -38,8 +38,7 @@ def test_an_order_turns_paid_on_the_open_page_without_a_reload(visitor: Visitor,
 
 
 def test_a_paid_order_leaves_an_empty_basket_and_stands_in_the_list(visitor: Visitor) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order = visitor.order_id()
     visitor.page.get_by_role("link", name="Pay at the bank").click()
     visitor.page.get_by_role("button", name="Approve").click()
@@ -74,8 +73,7 @@ def test_currencies_and_tokens_keep_their_own_decimals(
 
 @both_sizes
 def test_a_declined_payment_leaves_the_order_unpaid_and_can_be_tried_again(visitor: Visitor, bank: Sandbox) -> None:
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     first, order = visitor.pay_link(), visitor.order_id()
     visitor.page.get_by_role("link", name="Pay at the bank").click()
     visitor.page.get_by_role("button", name="Decline").click()
@@ -98,8 +96,7 @@ def test_when_every_webhook_is_lost_the_way_back_from_the_bank_marks_the_order_p
 ) -> None:
     buyer = no_javascript
     bank.control.drop_webhooks(count=None)
-    buyer.put_into_basket()
-    buyer.check_out()
+    buyer.order()
     link = buyer.pay_link()
     buyer.page.get_by_role("link", name="Pay at the bank").click()
     buyer.page.get_by_role("button", name="Approve").click()
@@ -114,8 +111,7 @@ def test_when_every_webhook_is_lost_and_the_buyer_stays_away_the_open_page_turns
     visitor: Visitor, bank: Sandbox
 ) -> None:
     bank.control.drop_webhooks(count=None)
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     bank.control.pay(invoice_of(bank, visitor.pay_link())["id"])
     visitor.headline_is("Paid")
 
@@ -123,8 +119,7 @@ def test_when_every_webhook_is_lost_and_the_buyer_stays_away_the_open_page_turns
 @both_sizes
 def test_a_tab_that_was_asleep_asks_at_once_when_it_is_looked_at_again(visitor: Visitor, bank: Sandbox) -> None:
     visitor.page.clock.install()
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     visitor.page.clock.pause_at(visitor.page.evaluate("Date.now()") / 1000 + 1)
     seen = "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
     seen += " document.dispatchEvent(new Event('visibilitychange')); }"
@@ -139,8 +134,7 @@ def test_a_tab_that_was_asleep_asks_at_once_when_it_is_looked_at_again(visitor: 
 
 def test_a_payment_on_its_way_is_told_as_such_until_it_settles(visitor: Visitor, bank: Sandbox) -> None:
     bank.control.hold()
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     invoice = invoice_of(bank, visitor.pay_link())["id"]
     visitor.page.get_by_role("link", name="Pay at the bank").click()
     visitor.page.get_by_role("button", name="Approve").click()
@@ -172,8 +166,7 @@ def test_a_basket_changed_after_checkout_began_is_priced_anew_and_the_old_invoic
 
 def test_a_basket_changed_while_money_is_on_its_way_leaves_the_order_as_it_was(visitor: Visitor, bank: Sandbox) -> None:
     bank.control.hold()
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     visitor.page.get_by_role("link", name="Pay at the bank").click()
     visitor.page.get_by_role("button", name="Approve").click()
@@ -202,8 +195,7 @@ def test_an_invoice_whose_answer_was_lost_is_found_again_and_never_called_failed
 ) -> None:
     bank.control.fault(fault, route="POST /invoices")
     before = len(bank.control.invoices())
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     visitor.headline_is("To be paid")
     assert len(bank.control.invoices()) == before + 1
 
@@ -215,8 +207,7 @@ def another(browser: Browser, shop: str) -> Iterator[Visitor]:
 
 def test_two_orders_at_once_are_paid_each_by_its_own_money(visitor: Visitor, another: Visitor, bank: Sandbox) -> None:
     for buyer in (visitor, another):
-        buyer.put_into_basket()
-        buyer.check_out()
+        buyer.order()
     bank.control.pay(invoice_of(bank, visitor.pay_link())["id"])
     visitor.headline_is("Paid")
     another.page.reload()

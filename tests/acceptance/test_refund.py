@@ -14,8 +14,7 @@ pytestmark = pytest.mark.acceptance
 
 def paid_order(visitor: Visitor, bank: Sandbox) -> tuple[str, str]:
     """An order of 128.50 EUR, paid with 139.61 SBUSD: its id, and its invoice's."""
-    visitor.put_into_basket()
-    visitor.check_out()
+    visitor.order()
     order, invoice = visitor.order_id(), invoice_of(bank, visitor.pay_link())["id"]
     bank.control.pay(invoice)
     visitor.come_back()
