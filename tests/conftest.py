@@ -24,7 +24,6 @@ gc.disable()
 
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: garbage is looked for from here on, and among what comes later."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     gc.enable()

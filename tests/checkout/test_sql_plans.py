@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ def grown(database: sa.Engine) -> SqlStore:
     return store
 
 
+@cache
 def done(count: int) -> dict[sa.Table, list[dict[str, Any]]]:
     """Rows of this many orders about which nothing is left to do."""
     orders = [(f"x{number}", f"X-{number}") for number in range(count)]
