@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -13,8 +14,14 @@ from deposit_token_sdk.signing.keys import Algorithm, SigningKey
 def private_key(path: Path, algorithm: Algorithm, kid: str) -> SigningKey:
     """The key in that file; made, for its owner's eyes only, if there is none."""
     if not path.exists():
-        write_privately(path, SigningKey.generate(algorithm, kid).to_pem())
-    return SigningKey.from_pem(path.read_bytes(), algorithm, kid)
+        made = SigningKey.generate(algorithm, kid)  # still held when the file is read: so it is not parsed again
+        write_privately(path, made.to_pem())
+    return _kept(path.read_bytes(), algorithm, kid)
+
+
+@lru_cache(maxsize=64)
+def _kept(pem: bytes, algorithm: Algorithm, kid: str) -> SigningKey:
+    return SigningKey.from_pem(pem, algorithm, kid)
 
 
 def write_privately(path: Path, content: bytes) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from hashlib import sha256
+from typing import Any, Final, NoReturn
+from weakref import WeakValueDictionary
 
 from attrs import Factory, evolve, field, frozen
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -157,19 +159,26 @@ class SigningKey:
     @classmethod
     def from_pem(cls, pem: bytes | str, algorithm: Algorithm, kid: str = "") -> SigningKey:
         """From an unencrypted private key in PEM (PKCS #8). Raises ConfigurationError (``bad_key``)."""
+        encoded = _encoded(pem)
+        if (known := _IN_USE.get((_digest(encoded), algorithm, kid))) is not None:
+            return known
         try:
-            key = load_pem_private_key(_encoded(pem), password=None)
+            key = load_pem_private_key(encoded, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ConfigurationError(
                 "bad_key", "This is no private key in PEM without a password: expected BEGIN PRIVATE KEY."
             ) from None
         if problem := unfit(key, algorithm):
             raise ConfigurationError("bad_key", f"This private key does not fit: {problem}.")
-        return cls(kid or jwk_format.thumbprint_of(key.public_key()), algorithm, key)  # type: ignore[arg-type]
+        made = cls(kid or jwk_format.thumbprint_of(key.public_key()), algorithm, key)  # type: ignore[arg-type]
+        _IN_USE[_digest(encoded), algorithm, kid] = made
+        return made
 
     def to_pem(self) -> bytes:
         """The private key in PEM (PKCS #8), unencrypted: for a file that only its owner can read."""
-        return self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pem = self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        _IN_USE[_digest(pem), self.algorithm, self.kid] = self
+        return pem
 
     def verification_key(
         self,
@@ -185,6 +194,16 @@ class SigningKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A signing key is never pickled or copied: pass its file's path instead.")
+
+
+_IN_USE: Final[WeakValueDictionary[tuple[bytes, Algorithm, str], SigningKey]] = WeakValueDictionary()
+"""Signing keys as long as somebody holds them, by digest of their PEM, algorithm and the kid asked for: to parse an RSA
+key takes 46 ms, since it is checked then.
+"""
+
+
+def _digest(pem: bytes) -> bytes:
+    return sha256(b"".join(pem.split())).digest()
 
 
 @frozen

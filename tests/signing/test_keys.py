@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,6 +73,20 @@ def test_a_signing_key_shows_nothing_and_cannot_be_pickled_or_copied(name: str, 
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="never pickled"):
             attempt(key)
+
+
+def test_a_private_key_is_parsed_once_as_long_as_somebody_holds_it_and_not_kept_longer(rs256: SigningKey) -> None:
+    pem = rs256.to_pem()
+    assert SigningKey.from_pem(pem, Algorithm.RS256, rs256.kid) is rs256
+    assert SigningKey.from_pem(f"\n{pem.decode()}\n", Algorithm.RS256, rs256.kid) is rs256
+    other = SigningKey.from_pem(pem, Algorithm.RS256, "another")
+    assert other.kid == "another"
+    with pytest.raises(ConfigurationError, match="does not fit"):
+        SigningKey.from_pem(pem, Algorithm.ES256, rs256.kid)
+    gone = weakref.ref(other)
+    del other
+    gc.collect()
+    assert gone() is None
 
 
 def test_keys_are_equal_by_material_not_by_kid_alone() -> None:
