@@ -49,6 +49,8 @@ class Answer:
 
 Received: TypeAlias = tuple[Answer, Applied | None]
 
+_UNVERIFIED = (NotGenuine, BankUnavailable, BankRefused, OutcomeUnknown)
+
 
 class Receiver:
     """Takes webhooks for all clients of one checkout."""
@@ -82,8 +84,8 @@ class Receiver:
             event = client.read_event(headers, body, now.timestamp())
             split = self._pieces.get(client.issuer.name)
             events = (event,) if split is None else split(event)
-        except NotGenuine as forged:
-            return _refused(400, forged)
+        except _UNVERIFIED as why:
+            return _refused(why)
         except Unreadable as unreadable:
             return self._noted(client, None, body, Outcome.UNREADABLE, unreadable.reason)
         pieces = [self._received(client, piece, body, now) for piece in events]
@@ -93,10 +95,8 @@ class Receiver:
         try:
             self._require_ours(client, event)
             report = client.report_event(event, now.timestamp())
-        except NotGenuine as forged:
-            return _refused(400, forged)
-        except (BankUnavailable, BankRefused, OutcomeUnknown) as unavailable:
-            return _refused(503, unavailable)
+        except _UNVERIFIED as why:
+            return _refused(why)
         except NotOurs as other:
             return self._noted(client, event, body, Outcome.NOT_OURS, other.reason)
         except Unreadable as unreadable:
@@ -135,7 +135,9 @@ class Receiver:
         )
 
 
-def _refused(status: int, error: DepositTokenError) -> Received:
+def _refused(error: DepositTokenError) -> Received:
+    """400 for what is forged, 503 for what cannot be checked now: neither its answer nor its key is to be had."""
+    status = 400 if isinstance(error, NotGenuine) else 503
     _LOG.warning("A webhook was answered %d (%s): %s", status, error.reason, error)
     return Answer(status, error.reason, str(error)), None
 

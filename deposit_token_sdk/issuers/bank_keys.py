@@ -2,7 +2,9 @@
 
 No message can name another place. A fetch is single-flight, happens at most once a minute, and a key that was not
 found stays not found until then. A set older than ten minutes is fetched anew, so that a revoked key is not trusted
-for longer; while the bank does not answer, the last set serves on and is asked for once a minute.
+for longer; while the bank does not answer, the last set serves on and is asked for once a minute. Where no set was had
+yet, nothing can be checked, which is no word on whether it is genuine: after a fetch that failed the next waits a few
+seconds, and who comes meanwhile is told so at once.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ T = TypeVar("T")
 
 FETCH_INTERVAL: Final = 60.0
 MAX_AGE: Final = 600.0
+HOLD_OFF: Final = 5.0
+"""Seconds after a failed fetch in which no other is begun, while there are no keys at all: not every message waits for
+as long as a fetch takes, and a bank that has come up meanwhile is found by its next delivery."""
 _WAIT: Final = 0.02
 
 
@@ -41,6 +46,7 @@ class BankKeys:
         self._policy = policy
         self._flights: dict[int, object] = {}  # by process: a fork in mid-flight must not keep the child waiting
         self._tried_at: float | None = None
+        self._failed_at: float | None = None  # when the last fetch ended without keys, not when it began
         self._fetched_at: float | None = None
         self._keys: KeySet | None = None
         self._fixed = bool(file)
@@ -71,6 +77,8 @@ class BankKeys:
         return self._fetched_at is not None and now - self._fetched_at > MAX_AGE and self._may_fetch(now)
 
     def _may_fetch(self, now: float) -> bool:
+        if self._keys is None:
+            return self._failed_at is None or abs(now - self._failed_at) >= HOLD_OFF
         return not self._fixed and (self._tried_at is None or abs(now - self._tried_at) >= FETCH_INTERVAL)
 
     def _newer(self, seen: KeySet | None, now: float) -> Exchange[KeySet]:
@@ -79,14 +87,18 @@ class BankKeys:
         flight = self._flights.setdefault(process, mine)
         if flight is mine:
             try:
-                if self._keys is seen and (seen is None or self._may_fetch(now)):
+                if self._keys is seen and self._may_fetch(now):
                     yield from self._fetch(now)
             finally:
                 self._flights.pop(process, None)
         else:
             yield from self._landing(process, flight)
         if self._keys is None:
-            raise BankUnavailable("keys_unavailable", "The bank's keys could not be fetched: try again later.")
+            raise BankUnavailable(
+                "keys_unavailable",
+                f"The bank's keys could not be fetched a moment ago, and are asked for again after {HOLD_OFF:g} s: try "
+                f"again then. If that goes on, look at {self._url} from this machine: a JSON object is due there.",
+            )
         return self._keys
 
     def _landing(self, process: int, flight: object) -> Exchange[None]:
@@ -98,7 +110,11 @@ class BankKeys:
 
     def _fetch(self, now: float) -> Exchange[None]:
         self._tried_at = now
-        self._keys = yield from self._download()
+        try:
+            self._keys = yield from self._download()
+        except BankUnavailable:
+            self._failed_at = (yield from pause(0.0)).at  # no time passes: it is asked for
+            raise
         self._fetched_at = now
 
     def _download(self) -> Exchange[KeySet]:

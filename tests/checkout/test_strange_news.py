@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from deposit_token_sdk import Capture, InvalidInput, Late, Money, NotAllowed, Paid, RefundStage, Status
 from deposit_token_sdk.checkout.hooks import News
 from deposit_token_sdk.exchange import Exchange, Request, Response
+from deposit_token_sdk.issuers.bank_keys import HOLD_OFF
 from deposit_token_sdk.issuers.reference import ReferenceIssuer
 from tests.checkout.kit import (
     Answer,
@@ -284,10 +286,13 @@ def test_a_webhook_that_cannot_be_checked_for_want_of_the_banks_keys_is_asked_fo
             return evolve(answer, body=maintenance.pop())
         return answer
 
-    checkout = again(shop, fragile(shop, Watched(after=instead)))
-    answer = checkout.receive(headers, body, "sandbox-bank")
-    assert (answer.status, answer.reason) == (503, "keys_unavailable")
+    passed = [timedelta()]
+    checkout = again(shop, fragile(shop, Watched(after=instead), now=lambda: datetime.now(UTC) + passed[-1]))
+    for _ in range(2):
+        answer = checkout.receive(headers, body, "sandbox-bank")
+        assert (answer.status, answer.reason) == (503, "keys_unavailable")
     assert shop.fulfilled() == []
+    passed.append(timedelta(seconds=HOLD_OFF))
     answer = checkout.receive(headers, body, "sandbox-bank")
     assert (answer.status, answer.reason) == (200, "applied")
     assert shop.fulfilled() == [("A-1", attempt.reference)]

@@ -14,8 +14,8 @@ from attrs import define, field
 
 from deposit_token_sdk.client import Clock, run
 from deposit_token_sdk.errors import BankUnavailable, ConfigurationError, NotGenuine, Unreadable
-from deposit_token_sdk.exchange import NoAnswer, Request, Response, Resumed, Sent
-from deposit_token_sdk.issuers.bank_keys import FETCH_INTERVAL, MAX_AGE, BankKeys
+from deposit_token_sdk.exchange import NoAnswer, Pause, Request, Response, Resumed, Sent
+from deposit_token_sdk.issuers.bank_keys import FETCH_INTERVAL, HOLD_OFF, MAX_AGE, BankKeys
 from deposit_token_sdk.retry import Retry
 from deposit_token_sdk.signing import strict_json
 from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey, VerificationKey
@@ -23,7 +23,7 @@ from deposit_token_sdk.signing.keys import Algorithm, KeySet, SigningKey, Verifi
 URL = "https://bank.example/.well-known/jwks.json"
 NOW = 1_795_000_000.0
 OLD, NEW = (SigningKey.generate(Algorithm.ED25519, kid) for kid in ("statements-1", "statements-2"))
-CLOCK = Clock(sleep=lambda _: None)
+CLOCK = Clock(now=lambda: NOW, sleep=lambda _: None)
 
 
 @define
@@ -141,7 +141,48 @@ def test_a_set_that_cannot_be_had_is_said_to_be_unavailable_and_asked_for_again(
     with pytest.raises(BankUnavailable):
         asked(keys, OLD.kid, publisher)
     publisher.status = 200
-    assert asked(keys, OLD.kid, publisher).kid == OLD.kid
+    assert asked(keys, OLD.kid, publisher, NOW + HOLD_OFF).kid == OLD.kid
+
+
+def test_while_no_set_was_ever_had_a_fetch_that_failed_holds_off_the_next_for_a_few_seconds(
+    publisher: Publisher,
+) -> None:
+    """Else every message waits for a fetch of its own while the key address is down, tries and pauses included."""
+    keys = bank_keys()
+    publisher.keys = None
+    with pytest.raises(BankUnavailable):
+        asked(keys, OLD.kid, publisher)
+    publisher.keys = (OLD.verification_key(),)
+    for later in (0.0, 1.0, HOLD_OFF - 0.1):
+        with pytest.raises(BankUnavailable) as caught:
+            asked(keys, OLD.kid, publisher, NOW + later)
+        assert caught.value.reason == "keys_unavailable"
+        assert URL in str(caught.value)
+    assert len(publisher.asked) == 1
+    assert asked(keys, OLD.kid, publisher, NOW + HOLD_OFF).kid == OLD.kid
+    assert len(publisher.asked) == 2
+
+
+def test_the_hold_off_begins_when_the_fetch_has_failed_and_not_when_it_began(publisher: Publisher) -> None:
+    """A key address that takes the whole deadline would else be asked again at once."""
+    keys, took = bank_keys(), 30.0
+    publisher.keys = None
+    with pytest.raises(BankUnavailable):
+        run(keys.with_keys(needs(OLD.kid), NOW), publisher, Clock(now=lambda: NOW + took, sleep=lambda _: None))
+    publisher.keys = (OLD.verification_key(),)
+    with pytest.raises(BankUnavailable):
+        asked(keys, OLD.kid, publisher, NOW + took + HOLD_OFF - 1)
+    assert asked(keys, OLD.kid, publisher, NOW + took + HOLD_OFF).kid == OLD.kid
+    assert len(publisher.asked) == 2
+
+
+def test_a_clock_that_was_set_back_does_not_hold_off_for_longer(publisher: Publisher) -> None:
+    keys = bank_keys()
+    publisher.keys = None
+    with pytest.raises(BankUnavailable):
+        asked(keys, OLD.kid, publisher)
+    publisher.keys = (OLD.verification_key(),)
+    assert asked(keys, OLD.kid, publisher, NOW - 3600).kid == OLD.kid
 
 
 def test_an_unknown_key_while_the_bank_does_not_answer_is_not_called_a_forgery(publisher: Publisher) -> None:
@@ -210,8 +251,9 @@ def test_who_waited_for_a_fetch_that_failed_learns_so_and_does_not_fetch_again(p
     first, second = (keys.with_keys(needs(OLD.kid), NOW) for _ in range(2))
     request = next(first)
     next(second)
+    assert first.send(publisher.answer(_as_request(request), 1.0)) == Pause(0.0)
     with pytest.raises(BankUnavailable):
-        first.send(publisher.answer(_as_request(request), 1.0))
+        first.send(Resumed(NOW, 0.01))
     with pytest.raises(BankUnavailable):
         second.send(Resumed(NOW, 0.02))
     assert len(publisher.asked) == 1

@@ -15,9 +15,11 @@ from attrs import define
 from deposit_token_sdk.client import Carrier
 from deposit_token_sdk.errors import BankRefused, NotAllowed, OrderChanged, OutcomeUnknown, Unsupported
 from deposit_token_sdk.exchange import NoAnswer, Request, Response, Sent
+from deposit_token_sdk.issuers.bank_keys import HOLD_OFF
 from deposit_token_sdk.lifecycle import RefundStage, Standing, Status
 from deposit_token_sdk.models import Proof, StatementKind
 from deposit_token_sdk.money import Money
+from deposit_token_sdk.sandbox import Sandbox
 from tests import documents
 from tests.sandbox import jpmorgan
 
@@ -417,3 +419,29 @@ def test_a_request_without_a_token_or_with_a_strange_key_is_refused_by_the_diale
         answer = session.post(f"{shop.bank.url}/tsapi/v1/payments", data="e30.e30.e30", timeout=10)
         assert answer.status_code == 400
         documents.check(1, documents.response("400-BadRequest"), answer.json())
+
+
+def test_a_signed_callback_whose_keys_are_not_to_be_had_is_asked_for_again_and_never_called_forged(
+    tmp_path: Path,
+) -> None:
+    """Whoever posts to the address has the keys asked for: once, and then not for a few seconds."""
+    nowhere = Sandbox(tmp_path / "nowhere")
+    with nowhere:
+        keys = f"{nowhere.url}/no-keys-here"
+    with jpmorgan.shop(
+        tmp_path,
+        2,
+        ATTEMPTS="1",
+        JPMORGAN_SIGNATURE_HEADER="X-Sig",
+        JPMORGAN_KEY_ID_HEADER="X-Kid",
+        JPMORGAN_SIGNATURE_KEYS=keys,
+    ) as shop:
+        headers = {"X-Sig": "AAAA", "X-Kid": "ec-1"}
+        answers = [shop.checkout.receive(headers, b"{}") for _ in range(3)]
+        assert [answer.status for answer in answers] == [503] * 3
+        assert [answer.reason for answer in answers] == ["unreachable", "keys_unavailable", "keys_unavailable"]
+        assert keys in answers[1].detail
+        assert len(shop.wire.seen) == 1
+        shop.ahead = timedelta(seconds=HOLD_OFF)
+        assert shop.checkout.receive(headers, b"{}").reason == "unreachable"
+        assert len(shop.wire.seen) == 2
