@@ -58,7 +58,8 @@ class Health:
     """The figures as they were at `at`. Times are those of the oldest one, None where there is none.
 
     `unheard` are references of invoices that moved in the last day and of which only asking told: no webhook came.
-    `oldest_due` is since when an attempt waits to be asked about, `oldest_outgoing` since when a message could go out.
+    `oldest_due` is since when an attempt waits to be asked about, `oldest_outgoing` since when a message could go out,
+    and `overdue_topics` are those of messages that could have for longer than the limit.
     """
 
     at: datetime
@@ -69,6 +70,7 @@ class Health:
     oldest_due: datetime | None = None
     outgoing: int = 0
     oldest_outgoing: datetime | None = None
+    overdue_topics: tuple[str, ...] = ()
     dead_letters: int = 0
     open_reviews: int = 0
     oldest_review: datetime | None = None
@@ -97,6 +99,7 @@ def look(store: Store, issuers: Iterable[str], now: datetime) -> Health:
         oldest_due=vitals.oldest_due,
         outgoing=outgoing,
         oldest_outgoing=oldest_outgoing,
+        overdue_topics=store.overdue_topics(now - SENT_WITHIN) if outgoing else (),
         dead_letters=dead,
         open_reviews=vitals.open_reviews,
         oldest_review=vitals.oldest_review,
@@ -162,8 +165,9 @@ def _of_work(health: Health) -> Iterator[Problem]:
         yield Problem(
             "outbox_behind",
             f"{health.outgoing} {_one(health.outgoing, 'message waits', 'messages wait')} in the outbox, the first of "
-            f"them due for {_age(health.at, health.oldest_outgoing)}.",
-            f"Nobody sends, or too slowly. {worker}",
+            f"them due for {_age(health.at, health.oldest_outgoing)} (topics: {', '.join(health.overdue_topics)}).",
+            f"Nobody sends, or too slowly, or nobody has a handler for the topic. {worker} Are the handlers registered "
+            f"in it?",
         )
     if _older(health, health.oldest_unsealed, SEALED_WITHIN):
         yield Problem(

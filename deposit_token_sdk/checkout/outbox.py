@@ -33,10 +33,7 @@ FIRST_PAUSE: Final = timedelta(seconds=30)
 LONGEST_PAUSE: Final = timedelta(hours=6)
 
 WITHOUT_HANDLER: Final = timedelta(minutes=5)
-"""How long a message waits whose topic nobody here handles: perhaps the next release does, or another worker."""
-
-NO_HANDLER: Final = "no_handler"
-"""The error of a message whose topic nobody handled."""
+"""How long another worker has for a message whose topic nobody here handles before the log says so, and how often."""
 
 _MOST_OF_AN_ERROR = 500
 
@@ -71,6 +68,7 @@ class Outbox:
         self._store = store
         self._now = now
         self._handlers: dict[str, tuple[Handler, int]] = {}
+        self._looked_at: datetime | None = None  # for what waits and has no handler here
 
     def handler(self, topic: str, tries: int = TRIES) -> Callable[[H], H]:
         """Register who sends the messages of this topic; registering another replaces it.
@@ -116,11 +114,15 @@ class Outbox:
         return self._store.within(session).put(message)
 
     def deliver(self, limit: int = 100) -> Delivered:
-        """Send at most so many of the messages that are due, the longest due first. Workers may do so side by side."""
+        """Send at most so many of the messages that are due, the longest due first. Workers may do so side by side.
+
+        Messages of a topic without a handler in this process are left, untouched, to one that has it.
+        """
         counts: Counter[str] = Counter()
+        self._tell_unhandled()
         for _ in range(limit):
             now = self._now()
-            taken = self._store.take_outgoing(now, now + LEASE, 1)
+            taken = self._store.take_outgoing(now, now + LEASE, 1, tuple(self._handlers))
             if not taken:
                 break
             counts[self._delivered(taken[0])] += 1
@@ -136,8 +138,6 @@ class Outbox:
             return tx.revive(key, self._now())
 
     def _delivered(self, message: Outgoing) -> str:
-        if message.topic not in self._handlers:
-            return self._unhandled(message)
         handler, most = self._handlers[message.topic]
         if message.tries > most:
             return self._buried(message, f"Taken {most} times, and the process ended each time before the handler did.")
@@ -170,12 +170,19 @@ class Outbox:
             tx.put_off(message.key, due, told)
         return "failed"
 
-    def _unhandled(self, message: Outgoing) -> str:
-        """Not the message's fault, so it does not count as one of its tries."""
-        _LOG.error("Message %s waits: this process has no handler for the topic %r.", message.key, message.topic)
-        with self._store.begin() as tx:
-            tx.put_off(message.key, self._now() + WITHOUT_HANDLER, NO_HANDLER, untried=True)
-        return "failed"
+    def _tell_unhandled(self) -> None:
+        """Have the log name the topics that wait and that nobody handles here, once in a while."""
+        now = self._now()
+        if self._looked_at is not None and abs(now - self._looked_at) < WITHOUT_HANDLER:
+            return
+        self._looked_at = now
+        for topic in self._store.overdue_topics(now - WITHOUT_HANDLER):
+            if topic not in self._handlers:
+                _LOG.error(
+                    "Messages of the topic %r wait, and this process has no handler for it: register it with "
+                    "`checkout.outbox.handler`, or see that a worker runs that has it.",
+                    topic,
+                )
 
     def _buried(self, message: Outgoing, told: str, error: Exception | None = None) -> str:
         _LOG.error("Message %s is a dead letter after %d tries: %s", message.key, message.tries, told, exc_info=error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -135,9 +135,11 @@ class SqlStore:
         with self.begin() as tx:
             return queues.take_due(tx, before, now, limit)
 
-    def take_outgoing(self, now: datetime, until: datetime, limit: int) -> tuple[Outgoing, ...]:
+    def take_outgoing(
+        self, now: datetime, until: datetime, limit: int, topics: Collection[str] | None = None
+    ) -> tuple[Outgoing, ...]:
         with self.begin() as tx:
-            return queues.take_outgoing(tx, now, until, limit)
+            return queues.take_outgoing(tx, now, until, limit, topics)
 
     def abandon(self) -> None:
         if isinstance(self._sessions, scoped_session):
@@ -146,6 +148,10 @@ class SqlStore:
     def dead_letters(self, limit: int = 500) -> tuple[Outgoing, ...]:
         with self._reading() as tx:
             return queues.dead_letters(tx, limit)
+
+    def overdue_topics(self, before: datetime) -> tuple[str, ...]:
+        with self._reading() as tx:
+            return queues.overdue_topics(tx, before)
 
     def outgoing_depth(self) -> tuple[int, datetime | None, int]:
         with self._reading() as tx:

@@ -7,11 +7,11 @@ that dies leaves what it took to the next. On SQLite, which has one writer, they
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from attrs import evolve
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import ColumnElement, func, select, text, true, update
 
 from deposit_token_sdk.checkout import sql_tables as t
 from deposit_token_sdk.checkout.sql_tx import SqlTx
@@ -32,10 +32,13 @@ def take_due(tx: SqlTx, before: datetime, now: datetime, limit: int) -> tuple[st
     return taken
 
 
-def take_outgoing(tx: SqlTx, now: datetime, until: datetime, limit: int) -> tuple[Outgoing, ...]:
+def take_outgoing(
+    tx: SqlTx, now: datetime, until: datetime, limit: int, topics: Collection[str] | None
+) -> tuple[Outgoing, ...]:
     """What is to go out and is due, the longest due first; each with one try more, and due again at `until`."""
     tx.write_first()
-    due = select(t.outgoing).where(t.outgoing.c.due_at <= t.as_text(now), text(t.WAITING))
+    these = true() if topics is None else t.outgoing.c.topic.in_(topics)
+    due = select(t.outgoing).where(t.outgoing.c.due_at <= t.as_text(now), text(t.WAITING), these)
     longest = due.order_by(t.outgoing.c.due_at, t.outgoing.c.key).limit(limit).with_for_update(skip_locked=True)
     taken = tuple(
         evolve(message, tries=message.tries + 1, due_at=until)
@@ -52,6 +55,12 @@ def dead_letters(tx: SqlTx, limit: int) -> tuple[Outgoing, ...]:
     dead = select(t.outgoing).where(t.outgoing.c.dead_at.is_not(None))
     longest = dead.order_by(t.outgoing.c.dead_at, t.outgoing.c.key).limit(limit)
     return _outgoing(tx.session.execute(longest).mappings())
+
+
+def overdue_topics(tx: SqlTx, before: datetime) -> tuple[str, ...]:
+    """The topics of what waits and has been due since then or longer."""
+    overdue = select(t.outgoing.c.topic).where(t.outgoing.c.due_at <= t.as_text(before), text(t.WAITING))
+    return tuple(tx.session.execute(overdue.distinct().order_by(t.outgoing.c.topic)).scalars())
 
 
 def depth(tx: SqlTx) -> tuple[int, datetime | None, int]:

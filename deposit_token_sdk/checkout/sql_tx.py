@@ -215,13 +215,8 @@ class SqlTx:
     def sent(self, key: str, at: datetime) -> None:
         self._update(t.outgoing, {"key": key}, "sent_at", sent_at=t.as_text(at), dead_at=None)
 
-    def put_off(self, key: str, due_at: datetime, error: str, *, untried: bool = False) -> None:
-        told: dict[str, str | None] = {
-            "due_at": t.as_text(due_at),
-            "error": error,
-            **({"tries": "0"} if untried else {}),
-        }
-        self._update(t.outgoing, {"key": key}, "sent_at", "dead_at", **told)
+    def put_off(self, key: str, due_at: datetime, error: str) -> None:
+        self._update(t.outgoing, {"key": key}, "sent_at", "dead_at", due_at=t.as_text(due_at), error=error)
 
     def bury(self, key: str, at: datetime, error: str) -> None:
         self._update(t.outgoing, {"key": key}, "sent_at", "dead_at", dead_at=t.as_text(at), error=error)

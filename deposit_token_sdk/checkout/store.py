@@ -7,7 +7,7 @@ Implementations run one conformance suite, `deposit_token_sdk.testing.stores`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
@@ -349,11 +349,8 @@ class Tx(Protocol):
         """It went out: it is taken no more, and is no dead letter, though somebody gave it up meanwhile."""
         ...
 
-    def put_off(self, key: str, due_at: datetime, error: str, *, untried: bool = False) -> None:
-        """The try failed; the next is at `due_at`. What was sent or buried meanwhile stays so.
-
-        `untried`: nobody could try it, and its tries count anew.
-        """
+    def put_off(self, key: str, due_at: datetime, error: str) -> None:
+        """The try failed; the next is at `due_at`. What was sent or buried meanwhile stays so."""
         ...
 
     def bury(self, key: str, at: datetime, error: str) -> None:
@@ -445,10 +442,13 @@ class Store(Protocol):
         """
         ...
 
-    def take_outgoing(self, now: datetime, until: datetime, limit: int) -> tuple[Outgoing, ...]:
+    def take_outgoing(
+        self, now: datetime, until: datetime, limit: int, topics: Collection[str] | None = None
+    ) -> tuple[Outgoing, ...]:
         """What is to go out and is due, the longest due first, as it is when claimed, which is committed.
 
-        Each has one try more and is due again at `until`: a worker that dies leaves it to the next one.
+        Of these topics alone, or of any. Each has one try more and is due again at `until`: a worker that dies leaves
+        it to the next one.
         """
         ...
 
@@ -461,6 +461,10 @@ class Store(Protocol):
 
     def dead_letters(self, limit: int = 500) -> tuple[Outgoing, ...]:
         """What is tried no more, the longest dead first."""
+        ...
+
+    def overdue_topics(self, before: datetime) -> tuple[str, ...]:
+        """The topics, by name, of what waits to go out and has been due since `before` or longer."""
         ...
 
     def outgoing_depth(self) -> tuple[int, datetime | None, int]:

@@ -181,15 +181,32 @@ class QueueConformance(StoreFixtures):
         (again,) = store.take_outgoing(LATER + timedelta(hours=1), LATER + timedelta(hours=2), 10)
         assert (again.tries, again.error) == (2, "the mail server said 451")
 
-    def test_what_nobody_could_try_has_all_its_tries_anew(self, store: Store) -> None:
+    def test_what_goes_out_is_taken_by_topic_and_what_is_left_is_as_it_was(self, store: Store) -> None:
         with store.begin() as tx:
-            tx.put(an_outgoing())
-        store.take_outgoing(NOON, NOON, 10)
-        store.take_outgoing(NOON, LATER, 10)
+            for key, topic in (("k1", "mail"), ("k2", "parcel"), ("k3", "mail")):
+                tx.put(evolve(an_outgoing(key), topic=topic))
+        assert store.take_outgoing(NOON, LATER, 10, ()) == ()
+        assert store.take_outgoing(NOON, LATER, 10, ["parcel "]) == ()
+        assert [one.key for one in store.take_outgoing(NOON, LATER, 10, ["parcel", "stamp"])] == ["k2"]
+        assert store.outgoing_depth() == (3, NOON, 0)
+        left = store.take_outgoing(NOON, LATER, 10, ["mail"])
+        assert [(one.key, one.tries) for one in left] == [("k1", 1), ("k3", 1)]
+
+    def test_the_topics_of_what_is_overdue_are_told(self, store: Store) -> None:
         with store.begin() as tx:
-            tx.put_off("k1", LATER, "nobody can", untried=True)
-        (again,) = store.take_outgoing(LATER, LATER, 10)
-        assert (again.tries, again.error) == (1, "nobody can")
+            for key, topic, due_at in (
+                ("k1", "parcel", NOON),
+                ("k2", "mail", NOON),
+                ("k3", "mail", NOON),
+                ("k4", "stamp", LATER),
+                ("k5", "sent", NOON),
+                ("k6", "dead", NOON),
+            ):
+                tx.put(evolve(an_outgoing(key, due_at=due_at), topic=topic))
+            tx.sent("k5", NOON)
+            tx.bury("k6", NOON, "refused")
+        assert store.overdue_topics(NOON - timedelta(microseconds=1)) == ()
+        assert store.overdue_topics(NOON) == ("mail", "parcel")
 
     def test_where_nothing_was_left_behind_there_is_nothing_to_abandon(self, store: Store) -> None:
         with store.begin() as tx:

@@ -12,7 +12,8 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from deposit_token_sdk import InvalidInput, InvalidType, Paid, SqlStore
-from deposit_token_sdk.checkout.outbox import LEASE, NO_HANDLER, TRIES, Delivered, Outbox, next_try, pause
+from deposit_token_sdk.checkout.health import SENT_WITHIN, look
+from deposit_token_sdk.checkout.outbox import LEASE, TRIES, WITHOUT_HANDLER, Delivered, Outbox, next_try, pause
 from deposit_token_sdk.checkout.store import Outgoing
 from deposit_token_sdk.testing.values import NOON
 from tests.checkout.kit import SHOP, Shop, again, at_once, fulfilments
@@ -220,16 +221,64 @@ def test_a_batch_is_no_larger_than_asked_for(world: World) -> None:
 def test_a_topic_that_nobody_handles_waits_for_its_handler_however_long(world: World) -> None:
     world.put()
     for _ in range(5 * TRIES):
-        assert world.outbox.deliver() == Delivered(0, 1, 0)
         assert world.outbox.deliver() == Delivered(0, 0, 0)
         world.later(timedelta(minutes=5))
-    assert world.outbox.dead() == ()
+    assert world.depth == (1, NOON, 0)
     world.handled_by(fail, tries=2)
     assert world.outbox.deliver() == Delivered(0, 1, 0)
     world.handled_by(lambda _: None)
     world.later(pause(1))
     assert world.outbox.deliver() == Delivered(1, 0, 0)
-    assert [message.error for message in world.given] == [NO_HANDLER, "RuntimeError: no mail server"]
+    assert [message.error for message in world.given] == [None, "RuntimeError: no mail server"]
+
+
+@ON_BOTH
+def test_a_process_without_the_handler_neither_holds_a_message_up_nor_touches_its_tries(world: World) -> None:
+    """Else two releases side by side would try it for ever, and no person would ever be shown it."""
+    elsewhere = Outbox(world.store, world.clock)
+    elsewhere.handler("parcel")(fail)
+    world.handled_by(fail, tries=3)
+    world.put()
+    outcomes = []
+    for number in range(1, 4):
+        assert elsewhere.deliver() == Delivered(0, 0, 0)
+        outcomes.append(world.outbox.deliver())
+        assert elsewhere.deliver() == Delivered(0, 0, 0)
+        world.later(pause(number))
+    assert outcomes == [Delivered(0, 1, 0), Delivered(0, 1, 0), Delivered(0, 0, 1)]
+    assert [message.tries for message in world.given] == [1, 2, 3]
+    (dead,) = world.outbox.dead()
+    assert dead.error == "RuntimeError: no mail server"
+
+
+def test_what_nobody_handles_does_not_keep_back_what_somebody_does(world: World) -> None:
+    world.put("k-1")
+    with world.sessions() as session, session.begin():
+        world.outbox.put(session, "parcel", {}, order_id="A-1", key="k-2")
+    sent: list[str] = []
+    world.outbox.handler("parcel")(lambda message: sent.append(message.key))
+    assert world.outbox.deliver(limit=1) == Delivered(1, 0, 0)
+    assert sent == ["k-2"]
+    assert world.depth == (1, NOON, 0)
+
+
+def test_that_nobody_handles_a_topic_is_said_in_the_log_once_in_a_while_and_is_a_problem_of_the_shops_health(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.handled_by(fail)
+    with world.sessions() as session, session.begin():
+        world.outbox.put(session, "parcel", {}, order_id="A-1", key="k-1")
+    said: list[int] = []
+    for _ in range(4):
+        world.outbox.deliver()
+        said.append(sum("'parcel'" in record.getMessage() for record in caplog.records))
+        world.later(WITHOUT_HANDLER / 2)
+    assert said == [0, 0, 1, 1]
+    assert look(world.store, (), NOON + SENT_WITHIN).problems == ()
+    (problem,) = look(world.store, (), NOON + SENT_WITHIN + timedelta(seconds=1)).problems
+    assert problem.reason == "outbox_behind"
+    assert "parcel" in problem.detail
+    assert "handler" in problem.advice
 
 
 class Killed(BaseException):

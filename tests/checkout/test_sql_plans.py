@@ -140,6 +140,7 @@ def a_sweep(store: SqlStore) -> None:
 
 
 def the_outbox(store: SqlStore) -> None:
+    assert store.take_outgoing(NOON, LATER, 100, ("no such topic",)) == ()
     assert [one.key for one in store.take_outgoing(NOON, LATER, 100)] == ["k1"]
     with store.begin() as tx:
         tx.put_off("k1", LATER, "451")
@@ -148,6 +149,7 @@ def the_outbox(store: SqlStore) -> None:
         tx.sent("k1", LATER)
     store.dead_letters()
     store.outgoing_depth()
+    store.overdue_topics(LATER)
 
 
 def a_page(store: SqlStore) -> None:
