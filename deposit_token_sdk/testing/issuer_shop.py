@@ -96,7 +96,7 @@ class Collected(Way):
 
     opens = refunds = "POST /payments"
     any_amount = False
-    unseen_for = 5.0
+    unseen_for = 32.0
 
     def commit(self, checkout: Checkout, attempt: Attempt) -> None:
         """The debit, unless it was sent before."""

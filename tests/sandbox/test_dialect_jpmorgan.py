@@ -99,7 +99,7 @@ FAULTS = ["error_before", "dropped"]
 @VERSIONS
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_on_the_way_leaves_one_payment_and_one_paid_order(tmp_path: Path, version: int, kind: str) -> None:
-    with jpmorgan.shop(tmp_path, version, ATTEMPTS="2", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="2", JPMORGAN_UNSEEN_FOR="30") as shop:
         shop.bank.control.set_webhook_url(None)
         buyer = shop.balance("buyer:anna")
         shop.start()
@@ -111,7 +111,7 @@ def test_a_fault_on_the_way_leaves_one_payment_and_one_paid_order(tmp_path: Path
         if not shop.checkout.view("A-1").paid:  # version 1, and the bank did nothing: nothing is sent again
             assert (version, kind) == (1, "error_before")
             assert len(shop.initiations()) == 1
-            shop.ahead = timedelta(seconds=6)
+            shop.ahead = timedelta(seconds=31)
             shop.checkout.reconcile()
             view = shop.checkout.view("A-1")
             assert view.attempt is not None
@@ -126,7 +126,7 @@ def test_a_fault_on_the_way_leaves_one_payment_and_one_paid_order(tmp_path: Path
 @VERSIONS
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_during_a_refund_sends_the_money_back_once(tmp_path: Path, version: int, kind: str) -> None:
-    with jpmorgan.shop(tmp_path, version, ATTEMPTS="2", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="2", JPMORGAN_UNSEEN_FOR="30") as shop:
         shop.bank.control.set_webhook_url(None)
         buyer = shop.balance("buyer:anna")
         shop.start()
@@ -139,7 +139,7 @@ def test_a_fault_during_a_refund_sends_the_money_back_once(tmp_path: Path, versi
         (refund,) = shop.checkout.view("A-1").refunds
         if refund.stage is RefundStage.REQUESTED:
             assert (version, kind) == (1, "error_before")
-            shop.ahead = timedelta(seconds=6)
+            shop.ahead = timedelta(seconds=31)
             shop.checkout.reconcile()
             (refund,) = shop.checkout.view("A-1").refunds
             assert refund.stage is RefundStage.FAILED
@@ -308,7 +308,7 @@ def test_a_price_in_another_currency_is_unsupported_before_anything_is_written(t
 
 @VERSIONS
 def test_an_order_nobody_agreed_to_expires_and_is_not_collected_any_more(tmp_path: Path, version: int) -> None:
-    with jpmorgan.shop(tmp_path, version, QUOTE_LIFE="1", JPMORGAN_UNSEEN_FOR="0.001") as shop:
+    with jpmorgan.shop(tmp_path, version, QUOTE_LIFE="1", DEADLINE="2", JPMORGAN_UNSEEN_FOR="2") as shop:
         attempt = shop.start()
         shop.ahead = timedelta(seconds=3)
         with pytest.raises(NotAllowed) as refused:

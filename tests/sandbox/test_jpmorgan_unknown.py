@@ -23,7 +23,7 @@ VERSIONS = pytest.mark.parametrize("version", [2, 1])
 
 @VERSIONS
 def test_a_second_payment_that_a_person_has_sent_back_is_sent_back(tmp_path: Path, version: int) -> None:
-    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.01", JPMORGAN_UNSEEN_FOR="30") as shop:
         shop.bank.control.set_webhook_url(None)
         buyer = shop.balance("buyer:anna")
         shop.start()
@@ -31,7 +31,7 @@ def test_a_second_payment_that_a_person_has_sent_back_is_sent_back(tmp_path: Pat
         with pytest.raises(OutcomeUnknown):
             shop.checkout.collect("A-1")
         (slow,) = shop.initiations()
-        shop.ahead = timedelta(seconds=6)
+        shop.ahead = timedelta(seconds=31)
         shop.checkout.reconcile()
         shop.start()
         assert shop.checkout.collect("A-1").paid
@@ -61,13 +61,13 @@ def test_a_collection_is_sent_once_whatever_another_server_s_clock_says(tmp_path
 
 
 def test_a_worker_that_comes_late_does_not_end_a_collection_that_was_begun_anew(tmp_path: Path) -> None:
-    with jpmorgan.shop(tmp_path, 1, ATTEMPTS="1", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, 1, ATTEMPTS="1", JPMORGAN_UNSEEN_FOR="30") as shop:
         shop.bank.control.set_webhook_url(None)
         attempt = shop.start()
         shop.bank.control.fault("error_before", route="POST /payments", count=2)
         with pytest.raises(OutcomeUnknown):
             shop.checkout.collect("A-1")
-        shop.ahead = timedelta(seconds=6)
+        shop.ahead = timedelta(seconds=31)
         seen: list[Request] = []
 
         def meanwhile(request: Request) -> None:
@@ -87,14 +87,14 @@ def test_a_worker_that_comes_late_does_not_end_a_collection_that_was_begun_anew(
 
 
 def test_a_payment_that_is_shown_while_a_worker_gives_it_up_is_waited_for(tmp_path: Path) -> None:
-    with jpmorgan.shop(tmp_path, 1, ATTEMPTS="1", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, 1, ATTEMPTS="1", JPMORGAN_UNSEEN_FOR="30") as shop:
         shop.bank.control.set_webhook_url(None)
         attempt = shop.start()
         shop.bank.control.fault("error_before", route="POST /payments")
         with pytest.raises(OutcomeUnknown):
             shop.checkout.collect("A-1")
         (slow,) = shop.initiations()
-        shop.ahead = timedelta(seconds=6)
+        shop.ahead = timedelta(seconds=31)
         asked: list[Request] = []
 
         def meanwhile(request: Request, answer: Answer) -> Answer:
@@ -139,14 +139,14 @@ def a_refund_given_up(shop: jpmorgan.Shop, units: int) -> Request:
     with pytest.raises(OutcomeUnknown):
         shop.checkout.refund("A-1", units, request="one")
     slow = shop.initiations()[-1]
-    shop.ahead = timedelta(seconds=6)
+    shop.ahead = timedelta(seconds=31)
     shop.checkout.reconcile()
     return slow
 
 
 @VERSIONS
 def test_a_refund_that_arrives_after_it_was_given_up_is_found_by_asking(tmp_path: Path, version: int) -> None:
-    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.01", JPMORGAN_UNSEEN_FOR="30") as shop:
         slow = a_refund_given_up(shop, 12850)
         assert shop.checkout.view("A-1").refundable == 12850
         shop.wire.transport.answer(slow, 10.0)
@@ -206,7 +206,7 @@ def test_an_account_that_the_settings_have_lost_does_not_undo_what_was_sent(
 def test_a_refund_that_has_arrived_after_all_is_not_sent_again_by_a_person(
     tmp_path: Path, version: int, swept: bool
 ) -> None:
-    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.001", JPMORGAN_UNSEEN_FOR="5") as shop:
+    with jpmorgan.shop(tmp_path, version, ATTEMPTS="1", JPMORGAN_KEY_LIFETIME="0.01", JPMORGAN_UNSEEN_FOR="30") as shop:
         buyer = shop.balance("buyer:anna")
         slow = a_refund_given_up(shop, 500)
         (failed,) = shop.checkout.reviews()

@@ -39,7 +39,7 @@ TABLE: Final[dict[str, tuple[str | None, str]]] = {
     "KEY_LIFETIME": ("300", "Version 2: seconds for which an idempotency key is relied on; the bank publishes none."),
     "UNSEEN_FOR": (
         "120",
-        "Seconds from its last sending after which a payment that the bank does not know never arrived.",
+        "Seconds from its last sending after which a payment unknown to the bank never arrived: DEADLINE or more.",
     ),
     "SIGNATURE_HEADER": ("", "Header with a callback's ECDSA signature; not set: callbacks carry none."),
     "KEY_ID_HEADER": ("", "Header with the id of the key that signed a callback."),
@@ -122,7 +122,7 @@ class Options:
             certificate=text["CERTIFICATE"] or settings.client_cert,
             content_type=text["CONTENT_TYPE"],
             key_lifetime=seconds(f"{OWN}KEY_LIFETIME", text["KEY_LIFETIME"]) if version == 2 else 0.0,
-            unseen_for=seconds(f"{OWN}UNSEEN_FOR", text["UNSEEN_FOR"]),
+            unseen_for=_unseen_for(text["UNSEEN_FOR"], settings.deadline),
             signature_header=text["SIGNATURE_HEADER"].lower(),
             key_id_header=text["KEY_ID_HEADER"].lower(),
             signature_keys=text["SIGNATURE_KEYS"],
@@ -160,6 +160,17 @@ def _base(version: int, url: str) -> str:
             raise invalid("URL", f"is {url!r}: an address is due, or one of {known}")
         return named
     return url if urlsplit(url).path.strip("/") else f"{url}{PATHS[version]}"
+
+
+def _unseen_for(text: str, deadline: float) -> float:
+    unseen_for = seconds(f"{OWN}UNSEEN_FOR", text)
+    if unseen_for < deadline:
+        raise _bad(
+            "UNSEEN_FOR",
+            f"is {unseen_for:g}, but {PREFIX}DEADLINE is {deadline:g}: a payment may be on its way for as long, "
+            f"and must not be given up until then. At least {deadline:g} is due, better far more",
+        )
+    return unseen_for
 
 
 def _account(setting: str, text: str, holder: str) -> Account:

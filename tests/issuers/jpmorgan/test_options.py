@@ -67,6 +67,20 @@ def test_a_value_that_cannot_be_right_is_refused_by_name(name: str, value: str) 
     assert f"DEPOSIT_TOKEN_JPMORGAN_{name}" in str(refused.value)
 
 
+@pytest.mark.parametrize("version", [2, 1])
+def test_a_payment_is_not_given_up_before_its_sending_must_have_ended(version: int) -> None:
+    """Else the buyer would be asked to pay anew while the first payment is on its way: twice, for one order."""
+    with pytest.raises(ConfigurationError) as refused:
+        bank.issuer(version, DEADLINE="45", JPMORGAN_UNSEEN_FOR="44.9")
+    assert refused.value.reason == "setting_invalid"
+    for told in ("DEPOSIT_TOKEN_JPMORGAN_UNSEEN_FOR", "44.9", "DEPOSIT_TOKEN_DEADLINE", "45"):
+        assert told in str(refused.value)
+    with pytest.raises(ConfigurationError):
+        bank.issuer(version, DEADLINE="121")
+    assert bank.issuer(version, DEADLINE="45", JPMORGAN_UNSEEN_FOR="45").unseen_for == 45
+    assert bank.issuer(version, DEADLINE="120").unseen_for == 120
+
+
 @pytest.mark.parametrize("name", ["ACCOUNT", "DEBTORS", "TOKENS", "TOKEN_URL", "CLIENT_ID"])
 def test_a_missing_setting_is_named(name: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
