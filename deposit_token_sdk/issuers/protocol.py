@@ -191,6 +191,16 @@ class Acknowledges(Protocol):
 
 
 @runtime_checkable
+class TakesHints(Protocol):
+    """An issuer whose webhooks may be signed by nobody: hints, which say no more than what to ask the bank about."""
+
+    @property
+    def hints(self) -> bool:
+        """Whether anybody who reaches the address can have written one. So they are kept only as far as is bounded."""
+        ...
+
+
+@runtime_checkable
 class SignsSeals(Protocol):
     """An issuer that holds the merchant's own signing key, and lends it for seals over the shop's evidence."""
 

@@ -60,7 +60,8 @@ _JSON: Final = "application/json"
 
 
 class JPMorganIssuer(Lacking):
-    """J.P. Morgan, for one merchant. See `issuers.protocol.Issuer` and `Collects` for the verbs.
+    """J.P. Morgan, for one merchant. See `issuers.protocol.Issuer` and `Collects` for the verbs, `TakesHints` for
+    its callbacks.
 
     The price is the checkout's own, and the bank keeps no invoices. What was not collected needs no cancelling, and
     what was cannot be; nothing is held. The bank signs no statements, its account statements are another API, and it
@@ -89,6 +90,7 @@ class JPMorganIssuer(Lacking):
             )
         self._access = Access(options, self._key, _key_id(settings, options), self._policy)
         self._keys = _callback_keys(options, self._policy)
+        self.hints = self._keys is None
         self._teller = telling.Teller(self.name, self.merchant, self.mode, options)
 
     # -- what there is ---------------------------------------------------------------------------------------
