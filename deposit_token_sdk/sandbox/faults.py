@@ -81,6 +81,12 @@ class Faults:
         self._struck: dict[str, int] = {}
 
     @property
+    def in_force(self) -> bool:
+        """Whether there is any rule in force."""
+        with self._lock:
+            return bool(self._rules)
+
+    @property
     def of_one_invoice(self) -> bool:
         """Whether a rule in force waits for one invoice: then it counts by what names that goes."""
         with self._lock:

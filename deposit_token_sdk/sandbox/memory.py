@@ -76,6 +76,12 @@ def nonce_seen(db: Connection, kid: str, nonce: str, real: datetime) -> bool:
     return db.execute(_SPEND, {"key_id": kid, "number": nonce, "moment": real}).first() is None
 
 
+def nonce_spent(db: Connection, kid: str, nonce: str) -> bool:
+    """Whether this nonce came before, as committed last; nothing is remembered."""
+    named = {"kid": kid, "nonce": nonce}
+    return db.execute(rows(nonces, *named), named).first() is not None
+
+
 def forget(db: Connection, now: datetime, real: datetime) -> None:
     """Throw away what has outlived its use: answers by business time, nonces by real time."""
     db.execute(_OLD_ANSWERS, {"before": now - KEY_LIFE})

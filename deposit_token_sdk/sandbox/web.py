@@ -1,9 +1,10 @@
 """The bank's web edge: requests verified, idempotency kept, answers signed, problems told. It decides nothing.
 
 Every request of the reference API is signed (RFC 9421), and where it carried a signature the answer is signed too,
-refusals included. A request is verified before the desk is opened; its nonce is spent in the transaction that decides
-it, or, where it never comes to that, in one of its own. The address that counts is the one the merchant called,
-checked against the names this bank answers to, so that no web page can reach it under another name.
+refusals included. A request is verified before the desk is opened, and one heard before refused before it meets any
+fault; its nonce is spent in the transaction that decides it, or, where it never comes to that, in one of its own. The
+address that counts is the one the merchant called, checked against the names this bank answers to, so that no web page
+can reach it under another name.
 """
 
 from __future__ import annotations
@@ -136,7 +137,12 @@ class Api:
         def seen(kid: str, nonce: str) -> bool:
             if not self.bank.in_hand.take("nonce", kid, nonce):
                 return True
-            call.nonce = call.unspent = (kid, nonce)
+            call.nonce = (kid, nonce)
+            if self.bank.faults.in_force:  # a replay takes none; what decides is the transaction that spends the nonce
+                with self.bank.reading() as db:
+                    if memory.nonce_spent(db, kid, nonce):
+                        return True
+            call.unspent = call.nonce
             return False
 
         now = clock.real_now().timestamp()

@@ -96,6 +96,23 @@ def test_a_request_that_met_with_a_fault_cannot_come_again(
     assert len(bank.control.invoices()) == done
 
 
+@pytest.mark.parametrize(("kind", "status"), [("error_before", 503), ("rate_limited", 429), ("latency", 200)])
+def test_a_request_heard_before_is_refused_before_it_meets_a_fault_and_takes_none(
+    bank: Sandbox, shop: Shop, kind: str, status: int
+) -> None:
+    """A fault asked for once is there for the shop's next request, not for whoever sends an old one again."""
+    headers = shop.signed("GET", "/tokens", None, None)
+    assert shop.send("GET", "/tokens", headers, None).status == 200
+    bank.control.fault(kind, route="GET /tokens")
+    for _ in range(2):
+        replayed = shop.send("GET", "/tokens", headers, None)
+        assert (replayed.status, replayed.signed) == (401, True)
+        assert "nonce_seen" in replayed.body["detail"]
+    assert bank.control.fault_counts() == {}
+    assert shop.call("GET", "/tokens").status == status
+    assert bank.control.fault_counts() == {kind: 1}
+
+
 def test_a_request_whose_connection_was_cut_cannot_come_again(bank: Sandbox, shop: Shop) -> None:
     body = json.dumps(shop.order(shop.quote().body)).encode()
     headers = shop.signed("POST", "/invoices", body, "key-1")
