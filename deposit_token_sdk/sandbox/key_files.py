@@ -1,4 +1,4 @@
-"""Private keys in files of the data folder, each readable by its owner alone."""
+"""The files of the data folder that hold private keys, each readable by its owner alone."""
 
 from __future__ import annotations
 

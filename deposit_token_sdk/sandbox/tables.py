@@ -402,7 +402,7 @@ def _furnished(url: URL) -> bool:
     if url.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
         return False
     file = Path(name)
-    if file.exists():
+    if file.exists() or Path(f"{file}-wal").exists():  # what a file that is gone left behind would be written to ours
         return False
     write_privately(file, _empty_file())
     return True
@@ -410,10 +410,7 @@ def _furnished(url: URL) -> bool:
 
 @cache
 def _empty_file() -> bytes:
-    """An SQLite file in WAL mode (bytes 18 and 19, as https://www.sqlite.org/fileformat2.html has it), tables within.
-
-    To copy it takes a tenth of the time that its statements take.
-    """
+    """An SQLite file in WAL mode (bytes 18 and 19: https://www.sqlite.org/fileformat2.html) that holds the tables."""
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in _sqlite_schema():
             connection.execute(statement)

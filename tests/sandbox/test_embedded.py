@@ -132,6 +132,22 @@ def test_a_new_file_is_for_its_owner_alone_and_the_same_as_if_its_tables_were_ma
     assert structure(new)[-1] == structure(older)[-1] == ("wal",)
 
 
+def test_what_a_removed_file_left_behind_does_not_come_into_the_new_one(tmp_path: Path) -> None:
+    """A bank that was killed leaves its last transactions in a file beside; whoever removes the books may miss it."""
+    file, beside = tmp_path / "bank.sqlite3", tmp_path / "bank.sqlite3-wal"
+    old = Database(f"sqlite:///{file}")
+    with old.transaction() as db:
+        db.execute(tables.add(tables.facts), {"name": "of", "value": "the old books"})
+    left = beside.read_bytes()
+    old.close()
+    file.unlink()
+    beside.write_bytes(left)
+    new = Database(f"sqlite:///{file}")
+    with new.reading() as db:
+        assert db.execute(tables.rows(tables.facts)).all() == []
+    new.close()
+
+
 def test_a_stopped_bank_serves_nothing_and_stops_twice(tmp_path: Path, browser: requests.Session) -> None:
     bank = Sandbox(tmp_path).start()
     url = bank.url
