@@ -160,7 +160,8 @@ class SigningKey:
     def from_pem(cls, pem: bytes | str, algorithm: Algorithm, kid: str = "") -> SigningKey:
         """From an unencrypted private key in PEM (PKCS #8). Raises ConfigurationError (``bad_key``)."""
         encoded = _encoded(pem)
-        if (known := _IN_USE.get((_digest(encoded), algorithm, kid))) is not None:
+        named = (_digest(encoded), algorithm, kid)
+        if (known := _IN_USE.get(named)) is not None:
             return known
         try:
             key = load_pem_private_key(encoded, password=None)
@@ -171,7 +172,7 @@ class SigningKey:
         if problem := unfit(key, algorithm):
             raise ConfigurationError("bad_key", f"This private key does not fit: {problem}.")
         made = cls(kid or jwk_format.thumbprint_of(key.public_key()), algorithm, key)  # type: ignore[arg-type]
-        _IN_USE[_digest(encoded), algorithm, kid] = made
+        _IN_USE[named] = made
         return made
 
     def to_pem(self) -> bytes:
