@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
-import shlex
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +21,7 @@ from typing import Any
 from attrs import define, field, frozen
 from sqlalchemy import create_engine
 
+from deposit_token_sdk.sandbox import Sandbox
 from deposit_token_sdk.sandbox.faults import KINDS
 from tests.torture import audit, books, plan
 from tests.torture.buyers import Buyer, Line, TimeIsUp
@@ -82,7 +80,7 @@ class Stage:
         sandbox = [_COMMAND, "sandbox", "--port", str(bank_port), "--data", data]
         plain = {name: text for name, text in os.environ.items() if not name.startswith("DEPOSIT_TOKEN_")}
         told = {**plan.APIS[self.issuer].told, **self.told}
-        settings = _settings([*sandbox, "--env", "--dialect", self.issuer], plain)
+        settings = Sandbox(data, port=bank_port).environment(dialect=self.issuer)
         self.environ = plain | settings | self._own() | told
         webhooks = f"{self.addresses[SHOP]}/webhooks/sandbox-bank"
         self._part(BANK, [*sandbox, "--quiet", "--webhook-url", webhooks], answers(f"{self.addresses[BANK]}/control"))
@@ -387,14 +385,6 @@ def _trouble(act: Callable[[], object]) -> str:
     except PartFailed as failure:
         return " | ".join(line.strip() for line in str(failure).splitlines())
     return ""
-
-
-def _settings(command: list[str], environ: dict[str, str]) -> dict[str, str]:
-    told = subprocess.run([sys.executable, "-m", *command], env=environ, capture_output=True, text=True, check=False)
-    if told.returncode != 0:
-        raise PartFailed(f"the bank does not name its settings:\n{told.stderr}")
-    exports = [shlex.split(line)[1] for line in told.stdout.splitlines()]
-    return dict(export.split("=", 1) for export in exports)
 
 
 def torture(database: str, stage: Stage, count: int, seconds: float, sabotage: Sabotage) -> Result:
