@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -26,6 +25,7 @@ from deposit_token_sdk.checkout.hooks import News
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.checkout.store import Outgoing
 from deposit_token_sdk.errors import DepositTokenError
+from tests.waiting import until
 
 METADATA = MetaData()
 hooks_run = Table(
@@ -78,9 +78,7 @@ def play(checkout: Checkout, job: dict[str, Any], role: str, name: str) -> str:
 
 def until_paid(checkout: Checkout, order: str) -> None:
     """A refund of what has not come is refused; so that one is made, each asks again once the order is paid."""
-    deadline = time.monotonic() + 60
-    while checkout.store.order(order).paid_by is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: checkout.store.order(order).paid_by is not None, 60, lambda: f"{order} was not paid in time")
 
 
 def write(lines: TextIO, url: str, environment: dict[str, str]) -> None:

@@ -6,9 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sqlalchemy import text
 from deposit_token_sdk.cli.worker import JITTER, LONGEST_PAUSE, pause
 from tests.databases import ON_BOTH
 from tests.integrations.background import ROOT, Background
+from tests.waiting import until
 
 COMMAND = [sys.executable, "-m", "deposit_token_sdk.cli", "worker", "--checkout"]
 SHOP = "tests.integrations.background_shop:checkout"
@@ -49,13 +49,6 @@ def working(work: Background, *options: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
 
 
 @ON_BOTH

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +21,7 @@ from deposit_token_sdk.errors import ConfigurationError
 from deposit_token_sdk.integrations import jobs
 from deposit_token_sdk.integrations.celery import Tasks, deposit_token_tasks
 from deposit_token_sdk.testing.servers import redis
+from tests import waiting
 from tests.databases import ON_BOTH
 from tests.integrations.background import ROOT, Background
 
@@ -78,12 +78,19 @@ def worker(work: Background, broker: str, log: Path) -> Iterator[subprocess.Pope
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def until(condition: Callable[[], object], running: subprocess.Popen[bytes], log: Path, seconds: float = 45.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert running.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < end, log.read_text(encoding="utf-8")
-        time.sleep(0.05)
+def until(condition: Callable[[], object], running: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it holds, as long as that process runs."""
+
+    def told() -> str:
+        return log.read_text(encoding="utf-8")
+
+    def holds() -> object:
+        if condition():
+            return True
+        assert running.poll() is None, told()
+        return False
+
+    waiting.until(holds, 45, told)
 
 
 @ON_BOTH

@@ -22,16 +22,9 @@ from deposit_token_sdk.money import Money
 from deposit_token_sdk.sandbox import Sandbox
 from tests import documents
 from tests.sandbox import jpmorgan
+from tests.waiting import until
 
 VERSIONS = pytest.mark.parametrize("version", [2, 1])
-
-
-def until(look: Callable[[], object]) -> None:
-    """Until what another thread does is there."""
-    ends = time.monotonic() + 20
-    while not look():
-        assert time.monotonic() < ends, "it did not come"
-        time.sleep(0.02)
 
 
 def standing(shop: jpmorgan.Shop) -> Standing:
