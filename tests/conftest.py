@@ -48,5 +48,5 @@ def dbms(request: pytest.FixtureRequest) -> str:
 def database(dbms: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine on a database that is the test's alone; see `databases.fresh` and `databases.EMPTY`."""
     empty = request.node.get_closest_marker("empty_database") is not None
-    with databases.fresh(dbms, tmp_path, empty=empty) as engine:
+    with databases.fresh(dbms, empty=empty) as engine:
         yield engine

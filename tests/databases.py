@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -33,9 +33,13 @@ EMPTY = pytest.mark.empty_database
 
 _running = ExitStack()
 _numbers = count(1)
-_spare: dict[bool, list[str]] = {False: [], True: []}
-"""Databases that were used and wiped, empty ones and those with the checkout's tables, which hold nothing. To make a
-database takes PostgreSQL a second, its tables a third of one, to wipe them a tenth of that."""
+_spare_files: list[Engine] = []
+"""Engines of SQLite, each with an address of its own at which there is no file. What SQLAlchemy has prepared in them is
+prepared for the next test too."""
+_spare: dict[bool, list[Engine]] = {False: [], True: []}
+"""Databases of PostgreSQL that were used and wiped, empty ones and those with the checkout's tables, which hold
+nothing. To make a database takes a second, its tables a third of one, to wipe them a tenth of that. Their engines keep
+the connections that a test left in order."""
 
 _STRUCTURE = """
 SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
@@ -52,32 +56,29 @@ _RESTARTED = (
     "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, 1, false) "
     "FROM pg_sequences WHERE schemaname = 'public'"
 )
+_OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+_THROWN_OUT = _OTHERS.replace("count(*)", "pg_terminate_backend(pid, 10000)")
 _MUCH = 1_000_000
 """Bytes of a table from which on it is dropped rather than wiped."""
 
 
 @contextmanager
-def fresh(dbms: str, folder: Path, *, empty: bool = True) -> Iterator[Engine]:
+def fresh(dbms: str, *, empty: bool = True) -> Iterator[Engine]:
     """An engine on a database of this DBMS that is the test's alone, prepared as a shop prepares it.
 
     It holds nothing but, unless `empty`, the checkout's tables. Another process reaches it by `address(engine)`.
     """
-    if dbms == "sqlite":
-        file = folder / "shop.sqlite"
-        url = f"sqlite:///{file}"
-        if not empty:
-            file.write_bytes(_furnished_file())
-    else:
-        url = _unused(empty=empty)
-    engine = create_engine(url)
-    prepare_sqlite(engine)
+    engine = _unused_file(empty=empty) if dbms == "sqlite" else _unused(empty=empty)
+    listeners = _listeners(engine)
     try:
         yield engine
     finally:
         _until_unused(engine)
-        engine.dispose()
-        if dbms == "postgres":
-            _wipe(url)
+        spare = _removed(engine) if dbms == "sqlite" else _wiped(engine)
+        if _listeners(engine) != listeners:
+            engine.dispose()
+            engine = _prepared(engine.url)
+        spare.append(engine)
 
 
 def address(engine: Engine) -> str:
@@ -90,19 +91,48 @@ def end_servers() -> None:
     _running.close()
 
 
-def _unused(*, empty: bool) -> str:
+def _prepared(url: URL) -> Engine:
+    engine = create_engine(url)
+    prepare_sqlite(engine)
+    return engine
+
+
+def _listeners(engine: Engine) -> tuple[bool, bool, int]:
+    """What changes when a test listens to the engine, which another test must not meet."""
+    return engine._has_events, engine.dialect._has_events, len(engine.pool.dispatch.connect)
+
+
+def _unused_file(*, empty: bool) -> Engine:
+    if not _spare_files:
+        folder = _running.enter_context(TemporaryDirectory())
+        _spare_files.append(_prepared(make_url(f"sqlite:///{folder}/shop.sqlite")))
+    engine = _spare_files.pop()
+    if not empty:
+        Path(str(engine.url.database)).write_bytes(_furnished_file())
+    return engine
+
+
+def _removed(engine: Engine) -> list[Engine]:
+    """The file is gone, with what SQLite keeps beside it: the spare ones, to which the engine belongs now."""
+    engine.dispose()
+    for file in Path(str(engine.url.database)).parent.iterdir():
+        file.unlink()
+    return _spare_files
+
+
+def _unused(*, empty: bool) -> Engine:
     if not empty and _spare[True]:
         return _spare[True].pop()
-    url = _spare[False].pop() if _spare[False] else _new_database()
+    engine = _spare[False].pop() if _spare[False] else _new_database()
     if not empty:
-        _furnish(create_engine(url, poolclass=NullPool))
-    return url
+        _furnish(engine)
+    return engine
 
 
-def _new_database() -> str:
+def _new_database() -> Engine:
     name = f"shop_{next(_numbers)}"
     _execute(_cluster(), f'CREATE DATABASE "{name}"')
-    return make_url(_cluster()).set(database=name).render_as_string(hide_password=False)
+    return _prepared(make_url(_cluster()).set(database=name))
 
 
 def _furnish(engine: Engine) -> None:
@@ -127,13 +157,18 @@ def _until_unused(engine: Engine) -> None:
         time.sleep(0.01)
 
 
-def _wipe(url: str) -> None:
-    """Whoever is still connected is thrown out: a test's own process that was killed, for one."""
-    run = _keeper(url).exec_driver_sql
-    run(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+def _wiped(engine: Engine) -> list[Engine]:
+    """The database holds nothing any more: the spare ones, to which the engine belongs now.
+
+    Its own connections stay open, unless one is in use or somebody else is still connected, a test's own process that
+    was killed for one: then all are thrown out.
+    """
+    run = _keeper(address(engine)).exec_driver_sql
+    pool = engine.pool
+    tidy = isinstance(pool, QueuePool) and not pool.checkedout() and run(_OTHERS).scalar() == pool.checkedin()
+    if not tidy:
+        engine.dispose()
+        run(_THROWN_OUT)
     tables = run(
         "SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
         "AND relkind = 'r'"
@@ -146,7 +181,8 @@ def _wipe(url: str) -> None:
         run("; ".join([*ours, *theirs, _RESTARTED.replace("%", "%%")]))
     else:
         run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    _spare[furnished].append(url)
+        engine.dispose()
+    return _spare[furnished]
 
 
 @cache
@@ -159,9 +195,9 @@ def _keeper(url: str) -> Connection:
 @cache
 def _furnished() -> str:
     """What `_STRUCTURE` says of the checkout's tables as `create_schema` makes them."""
-    url = _unused(empty=False)
-    _spare[True].append(url)
-    return str(_keeper(url).exec_driver_sql(_STRUCTURE).scalar_one())
+    engine = _unused(empty=False)
+    _spare[True].append(engine)
+    return str(_keeper(address(engine)).exec_driver_sql(_STRUCTURE).scalar_one())
 
 
 @cache

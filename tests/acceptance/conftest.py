@@ -12,8 +12,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from attrs import field, frozen
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, StorageState, expect
 
 from deposit_token_sdk.sandbox import Sandbox
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium-headless-shell"
@@ -202,14 +202,6 @@ def keeper(
         yield visitor
 
 
-def await_news(look_again: Callable[[], object], arrived: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Look again until what the bank sent on its own has arrived on the page."""
-    end = time.monotonic() + seconds
-    while not arrived():
-        assert time.monotonic() < end, "the bank's news has not arrived"
-        look_again()
-
-
 def invoice_of(bank: Sandbox, pay_link: str) -> dict[str, Any]:
     """The invoice behind a pay link, as the bank's own books have it."""
     (found,) = [invoice for invoice in bank.control.invoices() if invoice["pay_url"] == pay_link]
@@ -222,7 +214,11 @@ def booked(bank: Sandbox, invoice: str) -> list[tuple[str, str, str]]:
     return [(one["kind"], one["token"], one["units"]) for one in transfers if one["kind"] not in ("hold", "release")]
 
 
-def settled_news_has_arrived(bank: Sandbox, invoice: str) -> bool:
-    """Whether the shop has taken the webhook that says so."""
-    told = [message for message in bank.control.webhooks(invoice) if message["type"] == "invoice.settled"]
-    return any(tried["status"] == 200 for message in told for tried in message["tries"])
+def until_heard(bank: Sandbox, invoice: str) -> None:
+    """Until the shop has taken all that the bank has told of the invoice by now."""
+
+    def heard() -> bool:
+        told = bank.control.webhooks(invoice)
+        return all(any(tried["status"] == 200 for tried in message["tries"]) for message in told)
+
+    until(heard, complaint=lambda: f"the bank's news has not arrived: {bank.control.webhooks(invoice)}")

@@ -15,7 +15,18 @@ from playwright.sync_api import Browser, Page, expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import DESKTOP, PASSWORD, PHONE, Visitor, booked, both_sizes, go_to_order, invoice_of, visiting
+from .conftest import (
+    DESKTOP,
+    PASSWORD,
+    PHONE,
+    Visitor,
+    booked,
+    both_sizes,
+    go_to_order,
+    invoice_of,
+    until_heard,
+    visiting,
+)
 from .looks import Inspector, qr_code
 
 pytestmark = pytest.mark.acceptance
@@ -97,6 +108,7 @@ def inspect_a_purchase(inspector: Inspector, shop: str, bank: Sandbox) -> None:
     inspector.inspect("no-such-order")
     bank.control.return_payment(invoice)
     bank.control.return_payment(invoice)
+    until_heard(bank, invoice)  # a paid order is not asked about
     page.goto(order)
     inspect_as(inspector, "returned")
 

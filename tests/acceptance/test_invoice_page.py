@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import PHONE, Visitor, await_news, booked, both_sizes, invoice_of, settled_news_has_arrived
+from .conftest import PHONE, Visitor, booked, both_sizes, invoice_of, until_heard
 from .looks import photograph, qr_code
 
 pytestmark = pytest.mark.acceptance
@@ -167,10 +167,9 @@ def test_approved_twice_in_two_tabs_of_the_bank_is_one_order_and_one_review(
         visitor.headline_is("Paid", tab)
     visitor.headline_is("Paid")
     assert [kind for kind, _, units in booked(bank, invoice) if units == "13961"] == ["payment", "payment"]
+    until_heard(bank, invoice)
     keeper.page.goto(f"{keeper.shop}/admin")
-    reviews = keeper.page.locator(".reviews li", has_text=order)
-    await_news(keeper.page.reload, lambda: reviews.count() == 1)
-    expect(reviews).to_contain_text("second_payment")
+    expect(keeper.page.locator(".reviews li", has_text=order)).to_contain_text("second_payment")
     expect(keeper.page.get_by_role("row").filter(has_text=order)).to_have_count(1)
 
 
@@ -183,7 +182,7 @@ def test_paid_late_is_looked_at_and_neither_fulfilled_nor_called_failed(
     visitor.page.evaluate(SEEN, True)
     bank.control.advance(16 * 60)
     bank.control.pay(invoice)
-    await_news(visitor.page.title, lambda: settled_news_has_arrived(bank, invoice))
+    until_heard(bank, invoice)
     visitor.page.evaluate(SEEN, False)
     visitor.headline_is("We are looking at your payment")
     expect(visitor.page.locator("main")).not_to_contain_text(re.compile("fail", re.IGNORECASE))

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import Visitor, await_news, booked, both_sizes, invoice_of, settled_news_has_arrived, visiting
+from .conftest import Visitor, booked, both_sizes, invoice_of, until_heard, visiting
 
 pytestmark = pytest.mark.acceptance
 
@@ -126,7 +126,7 @@ def test_a_tab_that_was_asleep_asks_at_once_when_it_is_looked_at_again(visitor: 
     visitor.page.evaluate(seen, True)
     invoice = invoice_of(bank, visitor.pay_link())["id"]
     bank.control.pay(invoice)
-    await_news(visitor.page.title, lambda: settled_news_has_arrived(bank, invoice))
+    until_heard(bank, invoice)
     assert visitor.page.locator("#status .headline").inner_text() == "To be paid"
     visitor.page.evaluate(seen, False)
     visitor.headline_is("Paid")

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from deposit_token_sdk.sandbox import Sandbox
 
-from .conftest import Visitor, await_news, booked, both_sizes, invoice_of
+from .conftest import Visitor, booked, both_sizes, invoice_of, until_heard
 
 pytestmark = pytest.mark.acceptance
 
@@ -96,7 +96,9 @@ def test_a_refund_that_fails_a_day_later_is_shown_as_failed_and_can_be_made_agai
     expect(page.locator(".refunds")).to_contain_text("done")
     (refund,) = bank.control.invoice(invoice)["refunds"]
     bank.control.fail_refund(refund["id"])
-    await_news(page.reload, lambda: page.locator(".refunds", has_text="failed").count() == 1)
+    until_heard(bank, invoice)
+    page.reload()
+    expect(page.locator(".refunds")).to_contain_text("failed")
     expect(page.get_by_role("button", name="Refund all: 128.50 EUR")).to_be_visible()
     expect(page.locator(".reviews")).to_contain_text("refund_failed")
 
@@ -107,8 +109,8 @@ def test_a_second_payment_is_put_up_for_review_and_can_be_sent_back(
     order, invoice = paid_order(visitor, bank)
     page = keeper.page
     bank.control.pay(invoice, units=13_961)
+    until_heard(bank, invoice)
     page.goto(f"{keeper.shop}/admin")
-    await_news(page.reload, lambda: page.locator(".reviews li", has_text=order).count() == 1)
     expect(page.locator(".reviews li", has_text=order)).to_contain_text("second_payment")
     page.get_by_role("link", name=order).first.click()
     page.get_by_label("Amount, up to").fill("139.61")

@@ -74,12 +74,9 @@ def alembic(tmp_path: Path, database: sa.Engine) -> Config:
     return Config(folder / "alembic.ini")
 
 
-def test_the_revisions_give_the_tables_that_one_call_creates(
-    alembic: Config, database: sa.Engine, dbms: str, tmp_path: Path
-) -> None:
+def test_the_revisions_give_the_tables_that_one_call_creates(alembic: Config, database: sa.Engine, dbms: str) -> None:
     command.upgrade(alembic, "heads")
-    (tmp_path / "called").mkdir()
-    with fresh(dbms, tmp_path / "called") as called:
+    with fresh(dbms) as called:
         SqlStore(sessionmaker(called)).create_schema()
         assert everything_in(database) == everything_in(called)
     with database.connect() as connection:

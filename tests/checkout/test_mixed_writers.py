@@ -92,12 +92,9 @@ def said_by(process: TextIO) -> str:
 
 
 @pytest.fixture(scope="module", params=databases.DBMS)
-def writers(
-    request: pytest.FixtureRequest, bank: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Writers]:
+def writers(request: pytest.FixtureRequest, bank: Sandbox) -> Iterator[Writers]:
     """One shop on each database: every test has an order of its own."""
-    folder = tmp_path_factory.mktemp("writers")
-    with databases.fresh(request.param, folder, empty=False) as engine, open_shop(bank, engine) as shop:
+    with databases.fresh(request.param, empty=False) as engine, open_shop(bank, engine) as shop:
         METADATA.create_all(engine)
         with ExitStack() as ends:
             made = Writers(shop, ends.enter_context(started(databases.address(engine), shop.environment)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 
 from deposit_token_sdk import Checkout, Client
 from deposit_token_sdk.checkout import archive, proving
@@ -18,7 +18,6 @@ from deposit_token_sdk.checkout import seal as sealing
 from deposit_token_sdk.checkout import sql_tables as t
 from deposit_token_sdk.checkout.proving import Outside, Worth
 from deposit_token_sdk.checkout.seal import SOURCES
-from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.evidence import SEAL_TYP
 from deposit_token_sdk.models import StatementKind
 from deposit_token_sdk.signing import jws, strict_json
@@ -33,9 +32,9 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
+def template() -> Iterator[Keeper]:
     """Made once, since each test spoils a copy of its own."""
-    with fresh("sqlite", tmp_path_factory.mktemp("template"), empty=False) as engine:
+    with fresh("sqlite", empty=False) as engine:
         keeper = Keeper(engine)
         keeper.everything()
         keeper.doubt("mov-3")
@@ -44,20 +43,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
         yield keeper
 
 
-def engine_of(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}")
-    prepare_sqlite(engine)
-    return engine
-
-
 @pytest.fixture
-def keeper(template: Keeper, tmp_path: Path) -> Iterator[Keeper]:
+def keeper(template: Keeper) -> Iterator[Keeper]:
     with template.engine.connect() as connection:
         connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-    shutil.copy(str(template.engine.url.database), tmp_path / "copy.sqlite")
-    engine = engine_of(tmp_path / "copy.sqlite")
-    yield Keeper(engine, template.bank, template.key)
-    engine.dispose()
+    with fresh("sqlite") as engine:
+        shutil.copy(str(template.engine.url.database), str(engine.url.database))
+        yield Keeper(engine, template.bank, template.key)
 
 
 @pytest.fixture
@@ -110,14 +102,11 @@ def test_a_row_set_to_null_where_that_is_allowed_is_named(
             found = connection.execute(text(f"SELECT count(*) FROM {table.name} WHERE {column} IS NOT NULL"))
             if not found.scalar_one():
                 continue
-        copy = tmp_path / f"{column}.sqlite"
-        with keeper.engine.connect() as connection:
-            connection.execute(text(f"VACUUM INTO '{copy}'"))
-        engine = engine_of(copy)
-        spoilt = Keeper(engine, keeper.bank, keeper.key)
-        spoilt.execute(f"UPDATE {table.name} SET {column} = NULL")
-        assert "altered" in Named(spoilt.proven(tmp_path / column, outside)).words, column
-        engine.dispose()
+        with fresh("sqlite") as engine:
+            shutil.copy(str(keeper.engine.url.database), str(engine.url.database))
+            spoilt = Keeper(engine, keeper.bank, keeper.key)
+            spoilt.execute(f"UPDATE {table.name} SET {column} = NULL")
+            assert "altered" in Named(spoilt.proven(tmp_path / column, outside)).words, column
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -330,8 +330,8 @@ def test_a_shop_that_begins_by_itself_is_not_taken_for_one_in_autocommit(databas
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
-def test_postgresql_above_read_committed_is_refused_by_name(tmp_path: Path, level: str) -> None:
-    with fresh("postgres", tmp_path) as engine:
+def test_postgresql_above_read_committed_is_refused_by_name(level: str) -> None:
+    with fresh("postgres") as engine:
         strict = sa.create_engine(engine.url, isolation_level=level)
         with pytest.raises(
             ConfigurationError, match=rf"lack isolation level READ COMMITTED \(it is {level}"
@@ -342,8 +342,8 @@ def test_postgresql_above_read_committed_is_refused_by_name(tmp_path: Path, leve
         strict.dispose()
 
 
-def test_postgresql_that_does_not_wait_for_its_disk_is_refused_by_name(tmp_path: Path) -> None:
-    with fresh("postgres", tmp_path) as engine:
+def test_postgresql_that_does_not_wait_for_its_disk_is_refused_by_name() -> None:
+    with fresh("postgres") as engine:
         hasty = sa.create_engine(engine.url, connect_args={"options": "-c synchronous_commit=off"})
         with pytest.raises(ConfigurationError, match=r"lack synchronous_commit \(it is off") as refused:
             SqlStore(sessionmaker(hasty)).create_schema()
@@ -382,8 +382,8 @@ def lock_in_a_hurry(tx: Tx) -> None:
     tx.lock_order("A-1")
 
 
-def test_on_postgresql_nobody_waits_for_what_another_is_at(tmp_path: Path) -> None:
-    with fresh("postgres", tmp_path) as engine:
+def test_on_postgresql_nobody_waits_for_what_another_is_at() -> None:
+    with fresh("postgres") as engine:
         store = SqlStore(sessionmaker(engine))
         store.create_schema()
         with store.begin() as tx:
@@ -399,8 +399,8 @@ def test_on_postgresql_nobody_waits_for_what_another_is_at(tmp_path: Path) -> No
         assert [one.key for one in store.take_outgoing(NOON, LATER, 10)] == ["A-1"]
 
 
-def test_two_writers_that_wait_for_each_other_do_not_wait_for_ever(tmp_path: Path) -> None:
-    with fresh("postgres", tmp_path) as engine, ThreadPoolExecutor(2) as pool:
+def test_two_writers_that_wait_for_each_other_do_not_wait_for_ever() -> None:
+    with fresh("postgres") as engine, ThreadPoolExecutor(2) as pool:
         store = SqlStore(sessionmaker(engine))
         store.create_schema()
         with store.begin() as tx:

@@ -91,7 +91,7 @@ def shop(
     answered: list[int] = []
     told: list[tuple[str, str]] = []
     with (
-        databases.fresh("sqlite", tmp_path, empty=False) as engine,
+        databases.fresh("sqlite", empty=False) as engine,
         Sandbox(tmp_path / "bank", tls_port=tls_port) as bank,
     ):
         store = SqlStore(sessionmaker(engine))

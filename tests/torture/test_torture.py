@@ -93,8 +93,8 @@ def test_a_short_run_ends_without_differences(tmp_path: Path) -> None:
 
 
 def test_a_database_that_loses_what_it_committed_shows_as_differences(tmp_path: Path) -> None:
-    """One whole run; what each kind of loss is told as, test_audit has."""
-    environ = {"SEED": "9", "PURCHASES": "8", "MINUTES": "0.6", "DATABASES": "sqlite", "SABOTAGE": "lost-commits"}
+    """One whole run, with purchases enough that some loss cannot be made up; test_audit has each kind of loss."""
+    environ = {"SEED": "9", "PURCHASES": "20", "MINUTES": "0.6", "DATABASES": "sqlite", "SABOTAGE": "lost-commits"}
     with torture(tmp_path, **environ) as process:
         lines = said(process)
     assert process.returncode == 1
