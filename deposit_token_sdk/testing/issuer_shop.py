@@ -162,7 +162,7 @@ class Shop:
     def client_of(self, environment: Mapping[str, str], wire: Wire) -> Client:
         """A client that does not wait long before it tries again."""
         made = _issuer(frozenset(environment.items()))
-        return Client(made, transport=wire, clock=Clock(sleep=lambda seconds: time.sleep(min(seconds, 0.02))))
+        return Client(made, transport=wire, clock=Clock(sleep=lambda seconds: time.sleep(min(seconds, 0.002))))
 
     def restarted(
         self, environment: Mapping[str, str] | None = None, *, client: Client | None = None, **more: Any
