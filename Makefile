@@ -127,6 +127,7 @@ endef
 # The browser tests drive Debian's Chromium without its desktop part, which no test sees and every test would pay for.
 chromium:
 	$(call debian,[ -x /usr/bin/chromium-headless-shell ],chromium-headless-shell,the browser tests)
+	$(call debian,fc-list :lang=zh | grep -q .,fontconfig fonts-wqy-microhei,the browser tests in Chinese)
 
 # PostgreSQL and Redis: their binaries alone are used, on ports and in folders of our own.
 servers:
