@@ -27,17 +27,24 @@ from deposit_token_sdk.cli import doctor
 from deposit_token_sdk.cli.loading import Loaded
 from deposit_token_sdk.integrations.flask import webhooks
 from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
+from tests import nursery
 from tests.databases import ON_BOTH
 from tests.integrations.background import ROOT, Background
 
 SHOP = "tests.integrations.background_shop:checkout"
-COMMAND = [sys.executable, "-m", "deposit_token_sdk.cli", "doctor"]
+COMMAND = ("deposit_token_sdk.cli", "doctor")
 
 
 def process(environ: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    """The command as a process of its own."""
+    """The command as a process of its own, in which nothing is imported yet."""
     ran = subprocess.run(
-        [*COMMAND, *options], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", *COMMAND, *options],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert "Traceback" not in ran.stderr
     return ran
@@ -124,7 +131,7 @@ def test_a_missing_variable_is_named_with_its_meaning(work: Background) -> None:
 @ON_BOTH
 def test_a_shop_in_good_order_passes_and_its_test_event_is_found_in_its_database(work: Background) -> None:
     with serving(work, shop_of(work.checkout)):
-        ran = process(work.environ, "--checkout", SHOP)
+        ran = nursery.ran(*COMMAND, "--checkout", SHOP, environ=work.environ)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
     assert "FAIL" not in ran.stdout
     (webhook,) = lines_of(ran, "webhook")
@@ -329,7 +336,7 @@ def test_a_review_that_waits_for_a_person_is_no_failure(work: Background) -> Non
 
 def test_a_shop_that_cannot_be_loaded_is_a_finding_beside_the_settings_that_it_lacks(work: Background) -> None:
     environ = {name: value for name, value in work.environ.items() if name != "DEPOSIT_TOKEN_MERCHANT"}
-    ran = process(environ, "--checkout", SHOP)
+    ran = nursery.ran(*COMMAND, "--checkout", SHOP, environ=environ)
     assert ran.returncode == 1
     assert "DEPOSIT_TOKEN_MERCHANT" in lines_of(ran, "settings")[0]
     assert lines_of(ran, "shop")[0].startswith("FAIL")

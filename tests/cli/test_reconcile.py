@@ -24,24 +24,12 @@ from deposit_token_sdk.checkout import sql_tables as t
 from deposit_token_sdk.checkout.sql import prepare_sqlite
 from deposit_token_sdk.cli import day_report, reconcile
 from deposit_token_sdk.cli.loading import Loaded
+from tests import nursery
 from tests.databases import ON_BOTH
 from tests.integrations.background import ROOT, Background
 
 SHOP = "tests.integrations.background_shop:checkout"
-COMMAND = [sys.executable, "-m", "deposit_token_sdk.cli", "reconcile", "--checkout", SHOP, "--older-than", "0"]
-
-
-def process(work: Background, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The command as a process of its own."""
-    return subprocess.run(
-        [*COMMAND, *options],
-        cwd=ROOT,
-        env=work.environ | environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+COMMAND = ("deposit_token_sdk.cli", "reconcile", "--checkout", SHOP, "--older-than", "0")
 
 
 def run(work: Background, *options: str, older_than: str = "0", checkout: Checkout | None = None) -> Result:
@@ -78,7 +66,7 @@ def told(ran: Result) -> Any:
 @ON_BOTH
 def test_it_finds_what_no_webhook_told_and_ends_with_0_where_both_sides_agree(work: Background) -> None:
     paid_and_refunded(work)
-    ran = process(work)
+    ran = nursery.ran(*COMMAND, environ=work.environ)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert work.paid("A-2")
     lines = ran.stdout.splitlines()
@@ -249,7 +237,12 @@ def test_a_bar_is_drawn_on_a_terminal_and_never_into_the_report(work: Background
     ours, theirs = pty.openpty()
     environ = work.environ | {"TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(
-        [*COMMAND, "--format", "json"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=theirs, text=True
+        [sys.executable, "-m", *COMMAND, "--format", "json"],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
     ) as process:
         os.close(theirs)
         drawn = b""

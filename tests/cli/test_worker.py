@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,39 +15,20 @@ from sqlalchemy import text
 
 from deposit_token_sdk.cli.worker import JITTER, LONGEST_PAUSE, pause
 from tests.databases import ON_BOTH
-from tests.integrations.background import ROOT, Background
+from tests.integrations.background import Background
+from tests.nursery import Child, ran, running
 from tests.waiting import until
 
-COMMAND = [sys.executable, "-m", "deposit_token_sdk.cli", "worker", "--checkout"]
 SHOP = "tests.integrations.background_shop:checkout"
+COMMAND = ("deposit_token_sdk.cli", "worker", "--checkout", SHOP)
 
 
 def once(work: Background, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, SHOP, "--once", "--older-than", "0", *options],
-        cwd=ROOT,
-        env=work.environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return ran(*COMMAND, "--once", "--older-than", "0", *options, environ=work.environ)
 
 
-@contextmanager
-def working(work: Background, *options: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [*COMMAND, SHOP, "--older-than", "0", *options],
-        cwd=ROOT,
-        env=work.environ | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def working(work: Background, *options: str) -> AbstractContextManager[Child]:
+    return running(*COMMAND, "--older-than", "0", *options, environ=work.environ)
 
 
 @ON_BOTH
@@ -93,39 +73,37 @@ def test_a_database_in_trouble_is_told_in_a_line_and_the_other_jobs_go_on(work: 
     work.pay_unheard("A-1")
     with work.engine.begin() as connection:
         connection.execute(text("ALTER TABLE deposit_token_outgoing RENAME TO mislaid"))
-    with working(work, "--every", "0.1") as process:
-        assert process.stderr is not None
-        assert re.match(r"\d\d:\d\d:\d\dZ outbox failed: OperationalError: .*no such table", process.stderr.readline())
+    with working(work, "--every", "0.1") as child:
         until(lambda: work.paid("A-1"))
+        trouble = r"\d\d:\d\d:\d\dZ outbox failed: OperationalError: .*no such table"
+        until(lambda: re.match(trouble, child.complained()))
         with work.engine.begin() as connection:
             connection.execute(text("ALTER TABLE mislaid RENAME TO deposit_token_outgoing"))
         until(lambda: work.waiting() == 0)
-        process.terminate()
-        assert process.wait(30) == 0
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_waits_ends_at_once_and_well(work: Background, number: signal.Signals) -> None:
-    with working(work, "--every", "86400") as process:
-        work.put(1)
-        assert process.stdout is not None
-        assert process.stdout.readline() == f"working for {SHOP}, every 86400 s\n"
+    work.put(1)
+    with working(work, "--every", "86400") as child:
         until(lambda: work.waiting() == 0)
-        process.send_signal(number)
-        assert process.wait(30) == 0
-        assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert child.said().startswith(f"working for {SHOP}, every 86400 s\n")
+        os.kill(child.pid, number)
+        assert child.ended() == 0
+        assert child.complained() == ""
 
 
 def test_a_signal_is_acted_on_after_the_batch_in_hand(work: Background, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     work.put(25, gate=str(gate))
-    with working(work) as process:
+    with working(work) as child:
         until(work.noted)
-        process.terminate()
-        until(lambda: not catches(process, signal.SIGTERM))
+        os.kill(child.pid, signal.SIGTERM)
+        until(lambda: not catches(child, signal.SIGTERM))
         gate.touch()
-        assert process.wait(30) == 0
+        assert child.ended() == 0
     assert len(work.noted()) == 20
     assert work.waiting() == 5
 
@@ -135,12 +113,12 @@ def test_a_second_signal_ends_it_at_once_and_the_next_worker_does_what_was_cut_o
 ) -> None:
     gate = tmp_path / "gate"
     keys = work.put(2, gate=str(gate))
-    with working(work) as process:
+    with working(work) as child:
         until(work.noted)
-        process.terminate()
-        until(lambda: not catches(process, signal.SIGTERM))
-        process.terminate()
-        assert process.wait(30) == -signal.SIGTERM
+        os.kill(child.pid, signal.SIGTERM)
+        until(lambda: not catches(child, signal.SIGTERM))
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.ended() == -signal.SIGTERM
     gate.touch()
     assert work.waiting() == 2
     with work.engine.begin() as connection:  # the claim of the one in hand has run out
@@ -152,16 +130,16 @@ def test_a_second_signal_ends_it_at_once_and_the_next_worker_does_what_was_cut_o
 @ON_BOTH
 def test_workers_side_by_side_send_each_message_once(work: Background) -> None:
     keys = work.put(30)
-    workers = [
-        subprocess.Popen([*COMMAND, SHOP, "--once", "--quiet"], cwd=ROOT, env=work.environ, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    assert [(worker.communicate(timeout=60)[1], worker.returncode) for worker in workers] == [(b"", 0)] * 2
+    with (
+        running(*COMMAND, "--once", "--quiet", environ=work.environ) as one,
+        running(*COMMAND, "--once", "--quiet", environ=work.environ) as other,
+    ):
+        assert [(worker.ended(), worker.complained()) for worker in (one, other)] == [(0, "")] * 2
     assert Counter(work.noted()) == Counter(keys)
 
 
 def test_without_a_shop_it_says_what_it_needs(work: Background) -> None:
-    ended = subprocess.run(COMMAND[:-1], env=work.environ, capture_output=True, text=True, timeout=60, check=False)
+    ended = ran(*COMMAND[:2], environ=work.environ)
     assert ended.returncode == 2
     assert "--checkout MODULE:NAME" in ended.stderr
 
@@ -179,9 +157,9 @@ def test_pauses_grow_with_failures_up_to_a_minute_and_never_keep_step() -> None:
     assert pause(5, 0, 1) == 5 * (1 + JITTER)
 
 
-def catches(process: subprocess.Popen[str], number: int) -> bool:
+def catches(child: Child, number: int) -> bool:
     """Whether it has a handler for the signal, by what the kernel says."""
-    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
     found = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
     assert found
     return bool(int(found[1], 16) >> (number - 1) & 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from deposit_token_sdk.signing.standard_webhooks import WebhookSigner
 from examples.flask_shop import admin
 from examples.flask_shop.admin import _seal
 from examples.flask_shop.models import Order, db
+from tests.nursery import ran
 
 from .conftest import Visitor
 
@@ -370,15 +370,7 @@ def reconciled(environ: dict[str, str], *options: str) -> subprocess.CompletedPr
     """The shop's own machine runs ``deposit-token reconcile``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DEPOSIT_TOKEN_", "SHOP_"))}
     shop = ["--checkout", "examples.flask_shop:create_app", *options]
-    return subprocess.run(
-        [sys.executable, "-m", "deposit_token_sdk.cli", "reconcile", *shop],
-        cwd=Path(__file__).parents[2],
-        env={**inherited, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return ran("deposit_token_sdk.cli", "reconcile", *shop, environ={**inherited, **environ})
 
 
 def test_the_command_marks_the_order_paid_and_ends_well(

@@ -20,7 +20,7 @@ from random import Random
 
 import requests
 
-from tests.torture import nursery
+from tests.nursery import born
 
 PATIENCE = 60.0
 """Seconds that a part may take to begin, or to end by itself."""
@@ -54,7 +54,7 @@ class Part:
 
     def start(self) -> None:
         """Start it and wait until it serves. Raises PartFailed, and Stopped."""
-        self._process = nursery.born(self._module, self._arguments, self._log, self._environ)
+        self._process = born(self._module, self._arguments, self._log, self._environ)
         ends = time.monotonic() + PATIENCE
         while not self._serves():
             self.check()

@@ -17,7 +17,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.torture import nursery
+from tests import nursery
 from tests.torture.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
