@@ -74,7 +74,7 @@ def open_shop(bank: Sandbox, database: Engine, dialect: str = "reference") -> It
                 made.changed.notify_all()
 
         register_hooks(made)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         bank.control.set_webhook_url(made.webhook_url, merchant=merchant)
         yield made
@@ -82,6 +82,7 @@ def open_shop(bank: Sandbox, database: Engine, dialect: str = "reference") -> It
         server.shutdown()
         thread.join(5)
         server.server_close()
+        made.rest()  # the database is another test's next
 
 
 @pytest.fixture

@@ -90,6 +90,10 @@ class Shop:
     def lose_webhooks(self) -> None:
         """The bank's webhooks reach nobody from now on; those that are being applied are waited for."""
         self.bank.control.set_webhook_url(None, merchant=self.merchant)
+        self.rest()
+
+    def rest(self) -> None:
+        """Until nothing is being answered."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.serving == 0, 15)
 

@@ -127,7 +127,7 @@ def shop(
             answered.append(answer.status)
             return answer.reason, answer.status
 
-        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         serving.start()
         try:
             yield open_shop
