@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -45,7 +44,7 @@ def dbms(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database(dbms: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+def database(dbms: str, request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine on a database that is the test's alone; see `databases.fresh` and `databases.EMPTY`."""
     empty = request.node.get_closest_marker("empty_database") is not None
     with databases.fresh(dbms, empty=empty) as engine:

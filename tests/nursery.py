@@ -1,7 +1,7 @@
 """Where tests' other processes are born: a process that has imported all that they need, and does nothing but fork.
 
-To import Flask, SQLAlchemy and the SDK takes a second of a processor's time, and a run of the tests starts some fifty
-such processes, one of torture as many again. What they do from then on is the same: each is a process of its own, with
+To import Flask, SQLAlchemy and the SDK takes a second of a processor's time, and a run of the tests starts some twenty
+such processes, one of torture some fifty. What they do from then on is the same: each is a process of its own, with
 its own environment, arguments and output, and leads a session of its own, so that a kill takes all of its processes at
 once. That a command starts where nothing is imported yet, tests/cli/test_doctor and test_sandbox_command see.
 """

@@ -219,6 +219,6 @@ def until_heard(bank: Sandbox, invoice: str) -> None:
 
     def heard() -> bool:
         told = bank.control.webhooks(invoice)
-        return all(any(tried["status"] == 200 for tried in message["tries"]) for message in told)
+        return bool(told) and all(any(tried["status"] == 200 for tried in message["tries"]) for message in told)
 
     until(heard, complaint=lambda: f"the bank's news has not arrived: {bank.control.webhooks(invoice)}")

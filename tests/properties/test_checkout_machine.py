@@ -273,7 +273,8 @@ class Machine(RuleBasedStateMachine):
 
     def _money_is_accounted_for(self, attempt: model.Attempt) -> None:
         """By the bank's ledger: what came has paid the order, waits for a person, or can still be made up: by another
-        payment, or by one that the bank holds."""
+        payment, or by one that the bank holds.
+        """
         ledger = self._ledger(attempt)
         came, back = ledger.get("payment", 0), ledger.get("refund", 0) - ledger.get("refund_failed", 0)
         assert back <= came
